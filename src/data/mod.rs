@@ -1,0 +1,10 @@
+//! Files to batches: pixels and patients, no networks.
+
+pub mod catalog;
+pub mod file;
+pub mod image;
+pub mod ingest;
+pub mod loader;
+pub mod phantom;
+pub mod source;
+pub mod store;
