@@ -1,1 +1,48 @@
-//! cli
+//! One function per verb; the only place that wires.
+
+mod args;
+mod check;
+mod clean;
+mod exit;
+mod inspect;
+mod run;
+
+use args::{Args, Verb};
+use clap::Parser;
+use std::process::ExitCode;
+
+/// Reads the command line, does what it says, and gives the exit code.
+///
+/// 0 done, 1 failed, 2 bad recipe or arguments, 3 damaged data or weights, 4 an audit failed, 75 stopped by a
+/// signal with a checkpoint saved.
+pub fn main() -> ExitCode {
+    let args = match Args::try_parse() {
+        Ok(args) => args,
+        Err(error) => {
+            // Help and version are asked for and go to stdout; the rest is a mistake.
+            let code = if error.use_stderr() { exit::BAD_RECIPE } else { exit::DONE };
+            // A closed pipe is nobody's fault.
+            let _ = error.print();
+            return ExitCode::from(code);
+        }
+    };
+    crate::telemetry::log::init(args.quiet());
+    let result = match &args.verb {
+        Verb::Check(at) => check::check(at),
+        Verb::Run(at) => run::run(at, crate::pipeline::Stage::Evaluate),
+        Verb::Ingest(at) => run::run(at, crate::pipeline::Stage::Ingest),
+        Verb::Encode(at) => run::run(at, crate::pipeline::Stage::Encode),
+        Verb::Train(train) => run::run(&train.at, train.stage()),
+        Verb::Sample(at) => run::run(at, crate::pipeline::Stage::Sample),
+        Verb::Evaluate(at) => run::run(at, crate::pipeline::Stage::Evaluate),
+        Verb::Inspect(inspect) => inspect::inspect(inspect),
+        Verb::Clean(clean) => clean::clean(clean),
+    };
+    match result {
+        Ok(code) => ExitCode::from(code),
+        Err(error) => {
+            exit::complain(&error);
+            ExitCode::from(exit::code(&error))
+        }
+    }
+}

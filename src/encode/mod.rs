@@ -1,1 +1,259 @@
-//! encode
+//! What the networks see of every image, computed once: latents and condition tokens into the store.
+
+use crate::data::catalog::Entry;
+use crate::data::radiographs::Radiographs;
+use crate::data::store::{Check, ColumnSpec, Dtype, Store, StoreSpec, StoreWriter, Values};
+use crate::interrupt;
+use crate::models::autoencoder::AutoencoderKl;
+use crate::models::encoder::Vit;
+use crate::random::Draws;
+use crate::models::section::Tokens;
+use crate::train::task::{autoencoder::stack, dino::normalise};
+use anyhow::{Context, Result, ensure};
+use burn::tensor::{Device, Tensor};
+use indicatif::ProgressBar;
+use std::{path::Path, sync::Arc};
+
+/// Raised when a store of the same inputs would hold other numbers.
+pub const VERSION: u32 = 1;
+
+/// What fills a store.
+pub struct Networks<'a> {
+    /// Makes the tokens.
+    pub encoder: &'a Vit,
+    /// Which of them.
+    pub tokens: Tokens,
+    /// Makes the latents.
+    pub autoencoder: &'a AutoencoderKl,
+    /// Where both compute.
+    pub device: &'a Device,
+}
+
+/// Encodes all of `splits` into the store at `path`. Goes on where an interrupted call stopped.
+///
+/// False when a signal came first.
+pub fn run(
+    networks: &Networks<'_>,
+    splits: &[&Radiographs],
+    path: &Path,
+    input_hash: &str,
+    batch_size: usize,
+    bar: &ProgressBar,
+) -> Result<bool> {
+    let rows: Vec<(&Radiographs, usize)> =
+        splits.iter().flat_map(|split| (0..split.len()).map(move |at| (*split, at))).collect();
+    ensure!(!rows.is_empty(), "the catalog has no images to encode");
+    let mut writer: Option<StoreWriter> = None;
+    let mut at = 0;
+    while at < rows.len() {
+        if interrupt::requested() {
+            return Ok(false);
+        }
+        let batch = &rows[at..(at + batch_size).min(rows.len())];
+        let squares = batch
+            .iter()
+            .map(|(split, index)| split.get(*index))
+            .collect::<Result<Vec<_>, _>>()
+            .context("an image that ingest could read can no longer be read")?;
+        let size = squares[0].size;
+        let images = stack(squares.iter().map(|square| &square.pixels[..]), size, networks.device);
+        let moments = networks.autoencoder.encode(images.clone() * 2.0 - 1.0);
+        let tokens = condition_tokens(networks.encoder, networks.tokens, images);
+        let latent_shape = moments.mean.dims();
+        let token_shape = tokens.dims();
+        if writer.is_none() {
+            let opened = StoreWriter::open(path, spec(input_hash, &latent_shape[1..], &token_shape[1..], batch_size))?;
+            at = usize::try_from(opened.rows()).unwrap_or(usize::MAX);
+            let is_resumed = at > 0;
+            writer = Some(opened);
+            if is_resumed {
+                bar.set_position(at as u64);
+                continue;
+            }
+        }
+        let writer = writer.as_mut().expect("opened above");
+        let mean = values(moments.mean)?;
+        let logvar = values(moments.logvar)?;
+        let tokens = values(tokens)?;
+        let (latent, token) = (mean.len() / batch.len(), tokens.len() / batch.len());
+        for (row, (split, index)) in batch.iter().enumerate() {
+            let part = |values: &'_ [f32], width: usize| row * width..(row + 1) * width.min(values.len());
+            writer.push(
+                key(split.entry(*index)),
+                &[
+                    Values::F32(&mean[part(&mean, latent)]),
+                    Values::F32(&logvar[part(&logvar, latent)]),
+                    Values::F32(&tokens[part(&tokens, token)]),
+                ],
+            )?;
+        }
+        at += batch.len();
+        bar.set_position(at as u64);
+    }
+    writer.expect("there is at least one row").finish()?;
+    Ok(true)
+}
+
+/// The condition tokens [B, N, d] of grey images [B, 1, S, S] in [0, 1].
+pub fn condition_tokens(encoder: &Vit, tokens: Tokens, images: Tensor<4>) -> Tensor<3> {
+    let all = encoder.forward(normalise(images)); // [B, 1 + R + P, d]
+    let registers = encoder.num_registers();
+    let num_tokens = all.dims()[1];
+    match tokens {
+        Tokens::Class => all.slice_dim(1, 0..1),
+        Tokens::ClassAndRegisters => all.slice_dim(1, 0..1 + registers),
+        Tokens::ClassAndMean => {
+            let patches = all.clone().slice_dim(1, 1 + registers..num_tokens).mean_dim(1);
+            Tensor::cat(vec![all.slice_dim(1, 0..1), patches], 1)
+        }
+    }
+}
+
+/// How the store names an image: by its content, so that another ingest of the same files finds it again.
+pub fn key(entry: &Entry) -> i64 {
+    i64::from_le_bytes(entry.hash[..8].try_into().expect("8 bytes of 32"))
+}
+
+/// One split's rows of a store, as training sees them: latents shifted and scaled to mean 0 and variance 1.
+#[derive(Debug)]
+pub struct Latents {
+    store: Arc<Store>,
+    rows: Vec<u64>,
+    latent_shape: [usize; 3],
+    token_shape: [usize; 2],
+    scale: Scale,
+}
+
+/// What turns raw latents into what the denoiser sees: (latent - mean) / std.
+#[derive(Debug, Clone, Copy, PartialEq, serde::Serialize, serde::Deserialize)]
+pub struct Scale {
+    /// Mean over the training split.
+    pub mean: f64,
+    /// Standard deviation over the training split, posterior noise included.
+    pub std: f64,
+}
+
+/// One image in the store.
+#[derive(Debug, Clone)]
+pub struct Row {
+    /// Posterior mean, raw.
+    pub mean: Vec<f32>,
+    /// Posterior log-variance.
+    pub logvar: Vec<f32>,
+    /// Condition tokens, [N · d].
+    pub tokens: Vec<f32>,
+    scale: Scale,
+}
+
+impl Latents {
+    /// The rows of `entries` in `store`, in their order.
+    ///
+    /// `scale` is the training split's; None measures it on these rows.
+    pub fn new(store: Arc<Store>, entries: &[Entry], scale: Option<Scale>) -> Result<Self> {
+        let rows = entries
+            .iter()
+            .map(|entry| store.row_of(key(entry)).context("an image of the catalog is not in the store"))
+            .collect::<Result<Vec<_>>>()?;
+        let latent_shape = store.column("mean")?.spec().shape.clone();
+        let token_shape = store.column("tokens")?.spec().shape.clone();
+        let mut latents = Self {
+            latent_shape: latent_shape.try_into().ok().context("latents must be [C, H, W]")?,
+            token_shape: token_shape.try_into().ok().context("tokens must be [N, D]")?,
+            store,
+            rows,
+            scale: scale.unwrap_or(Scale { mean: 0.0, std: 1.0 }),
+        };
+        if scale.is_none() {
+            latents.scale = latents.measure();
+        }
+        Ok(latents)
+    }
+
+    /// Number of rows.
+    pub fn len(&self) -> usize {
+        self.rows.len()
+    }
+
+    /// True when there is no row.
+    pub fn is_empty(&self) -> bool {
+        self.rows.is_empty()
+    }
+
+    /// Channels, height, width.
+    pub fn latent_shape(&self) -> [usize; 3] {
+        self.latent_shape
+    }
+
+    /// Tokens and their width.
+    pub fn token_shape(&self) -> [usize; 2] {
+        self.token_shape
+    }
+
+    /// What the latents are shifted and scaled by.
+    pub fn scale(&self) -> Scale {
+        self.scale
+    }
+
+    /// The image at `index` below `len`.
+    pub fn row(&self, index: usize) -> Row {
+        let read = |name| {
+            self.store.row(self.rows[index], name).expect("the columns were there when it was opened")
+        };
+        Row { mean: read("mean"), logvar: read("logvar"), tokens: read("tokens"), scale: self.scale }
+    }
+
+    /// The condition tokens of the image at `index`.
+    pub fn tokens(&self, index: usize) -> Vec<f32> {
+        self.store.row(self.rows[index], "tokens").expect("the columns were there when it was opened")
+    }
+
+    fn measure(&self) -> Scale {
+        let (mut count, mut sum, mut squares) = (0.0, 0.0, 0.0);
+        for index in 0..self.len() {
+            let Row { mean, logvar, .. } = self.row(index);
+            for (mean, logvar) in mean.iter().zip(&logvar) {
+                let mean = f64::from(*mean);
+                count += 1.0;
+                sum += mean;
+                squares += mean * mean + f64::from(*logvar).exp();
+            }
+        }
+        let mean = sum / f64::max(count, 1.0);
+        let variance = squares / f64::max(count, 1.0) - mean * mean;
+        Scale { mean, std: variance.max(1e-12).sqrt() }
+    }
+}
+
+impl Row {
+    /// A draw from the posterior, shifted and scaled.
+    pub fn sample(&self, draws: &mut Draws) -> Vec<f32> {
+        let mut noise = draws.normals(self.mean.len());
+        for ((value, mean), logvar) in noise.iter_mut().zip(&self.mean).zip(&self.logvar) {
+            let latent = f64::from(*mean) + (0.5 * f64::from(*logvar)).exp() * f64::from(*value);
+            *value = ((latent - self.scale.mean) / self.scale.std) as f32;
+        }
+        noise
+    }
+}
+
+/// Opens the store at `path`, every byte checked against its hash.
+pub fn open(path: &Path) -> Result<Arc<Store>> {
+    Ok(Arc::new(Store::open(path, Check::Hashes)?))
+}
+
+fn spec(input_hash: &str, latent: &[usize], tokens: &[usize], batch_size: usize) -> StoreSpec {
+    StoreSpec {
+        input_hash: input_hash.to_owned(),
+        columns: vec![
+            ColumnSpec::new("mean", Dtype::F16, latent),
+            ColumnSpec::new("logvar", Dtype::F16, latent),
+            ColumnSpec::new("tokens", Dtype::F16, tokens),
+        ],
+        // Whole batches per shard: a resumed store then sees the same batches.
+        shard_rows: (4096 / batch_size).max(1) as u64 * batch_size as u64,
+    }
+}
+
+fn values<const D: usize>(tensor: Tensor<D>) -> Result<Vec<f32>> {
+    tensor.into_data().into_vec::<f32>().map_err(|error| anyhow::anyhow!("{error:?}"))
+}

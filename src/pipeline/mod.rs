@@ -1,1 +1,284 @@
-//! pipeline
+//! The stages of a recipe: what is up to date, what is missing, building each stage's parts and running it.
+//!
+//! A stage is left out when the hash of its inputs equals the one it left behind. Training stages compare
+//! the hash in their newest checkpoint and the images it has seen, so a longer recipe goes on instead of
+//! starting over.
+
+mod evaluation;
+mod plan;
+mod sampling;
+mod stores;
+mod training;
+
+pub use plan::{Plan, StagePlan};
+pub use stores::{Leftover, leftovers};
+
+use crate::artifact::{self, Hasher, Lock, Stamp};
+use crate::data::catalog::{Catalog, Split};
+use crate::data::ingest;
+use crate::data::radiographs::Radiographs;
+use crate::interrupt;
+use crate::recipe::Recipe;
+use crate::telemetry::{log, progress};
+use crate::train::checkpoint::Environment;
+use anyhow::{Context, Result};
+use burn::tensor::Device;
+use serde::{Deserialize, Serialize};
+use std::{cell::OnceCell, fs, ops::ControlFlow, path::PathBuf, sync::Arc, time::Instant};
+
+/// A stage, in the order they run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Stage {
+    /// Files to catalog.
+    Ingest,
+    /// Training the encoder.
+    Encoder,
+    /// Training the autoencoder.
+    Autoencoder,
+    /// Images to latents and tokens.
+    Encode,
+    /// Training the denoiser.
+    Denoiser,
+    /// Drawing images.
+    Sample,
+    /// Measuring.
+    Evaluate,
+}
+
+impl Stage {
+    /// All of them, in order.
+    pub const ALL: [Self; 7] = [
+        Self::Ingest,
+        Self::Encoder,
+        Self::Autoencoder,
+        Self::Encode,
+        Self::Denoiser,
+        Self::Sample,
+        Self::Evaluate,
+    ];
+
+    /// As folders, logs and reports name it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Ingest => "ingest",
+            Self::Encoder => "encoder",
+            Self::Autoencoder => "autoencoder",
+            Self::Encode => "encode",
+            Self::Denoiser => "denoiser",
+            Self::Sample => "sample",
+            Self::Evaluate => "evaluate",
+        }
+    }
+
+    /// Itself and what it needs, in order.
+    pub fn with_upstream(self) -> Vec<Self> {
+        Self::ALL
+            .into_iter()
+            .filter(|&stage| stage <= self)
+            .filter(|&stage| self != Self::Autoencoder || stage != Self::Encoder)
+            .collect()
+    }
+}
+
+/// How a stage ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ended {
+    /// Nothing to do.
+    UpToDate,
+    /// Done now.
+    Done,
+    /// A signal came; what was done is saved.
+    Interrupted,
+}
+
+/// Where a recipe runs. None of it decides a result.
+#[derive(Debug, Clone)]
+pub struct Place {
+    /// As `--device` names it.
+    pub device_name: String,
+    /// The same, without autodiff.
+    pub device: Device,
+    /// Threads of the tensor library and of the loader.
+    pub threads: usize,
+    /// Where relative data paths start.
+    pub data_root: PathBuf,
+    /// Where runs are kept.
+    pub checkpoints: PathBuf,
+}
+
+/// A recipe at a place, its folder locked.
+pub struct Run {
+    /// What to do.
+    pub recipe: Recipe,
+    /// Where.
+    pub place: Place,
+    /// The run's folder.
+    pub folder: PathBuf,
+    resolved: String,
+    catalog: OnceCell<Ingested>,
+    _lock: Lock,
+}
+
+/// What later stages know of the catalog.
+struct Ingested {
+    fingerprint: String,
+    train: Arc<Radiographs>,
+    valid: Arc<Radiographs>,
+    test: Arc<Radiographs>,
+}
+
+/// How long a stage took, and over how many images.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Timing {
+    /// Wall-clock seconds.
+    pub seconds: f64,
+    /// Images gone through.
+    pub images: u64,
+}
+
+impl Run {
+    /// Opens the run's folder, makes it if need be, and locks it. Writes the resolved recipe into it.
+    pub fn open(recipe: Recipe, place: Place) -> Result<Self> {
+        let folder = place.checkpoints.join(&recipe.name);
+        fs::create_dir_all(&folder).with_context(|| format!("cannot create {}", folder.display()))?;
+        let lock = Lock::acquire(&folder)?;
+        let resolved = recipe.resolved();
+        artifact::write_file(&folder.join("recipe.ron"), resolved.as_bytes())?;
+        log::to_file(&folder.join("log.txt"))?;
+        Ok(Self { recipe, place, folder, resolved, catalog: OnceCell::new(), _lock: lock })
+    }
+
+    /// Runs `target` and what it needs upstream, each where it is not up to date.
+    pub fn run(&self, target: Stage) -> Result<Ended> {
+        let mut last = Ended::UpToDate;
+        for stage in target.with_upstream() {
+            let start = Instant::now();
+            last = self.run_stage(stage).with_context(|| format!("stage {} failed", stage.name()))?;
+            let seconds = start.elapsed().as_secs_f64();
+            match last {
+                Ended::UpToDate => tracing::info!("{:<12} up to date", stage.name()),
+                Ended::Done => tracing::info!("{:<12} done in {}", stage.name(), progress::duration(seconds)),
+                Ended::Interrupted => return Ok(last),
+            }
+        }
+        Ok(last)
+    }
+
+    fn run_stage(&self, stage: Stage) -> Result<Ended> {
+        if interrupt::requested() {
+            return Ok(Ended::Interrupted);
+        }
+        match stage {
+            Stage::Ingest => self.ingest(),
+            Stage::Encoder => self.train_encoder(),
+            Stage::Autoencoder => self.train_autoencoder(),
+            Stage::Encode => self.encode(),
+            Stage::Denoiser => self.train_denoiser(),
+            Stage::Sample => self.sample(),
+            Stage::Evaluate => self.evaluate(),
+        }
+    }
+
+    /// Where `stage` keeps what it makes.
+    pub fn stage_folder(&self, stage: Stage) -> PathBuf {
+        self.folder.join(stage.name())
+    }
+
+    fn ingest(&self) -> Result<Ended> {
+        let path = self.folder.join("catalog.sqlite");
+        let start = Instant::now();
+        let bar = progress::bar(Stage::Ingest.name(), 0, 0);
+        let summary = ingest::ingest(&self.recipe.data, &self.place.data_root, &path, &mut |at| {
+            bar.set_length(at.total);
+            bar.set_position(at.done);
+            if interrupt::requested() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        });
+        bar.finish_and_clear();
+        let summary = match summary {
+            Err(ingest::IngestError::Stopped) => return Ok(Ended::Interrupted),
+            other => other?,
+        };
+        let left_out: u64 = summary.counts.quarantined.values().sum();
+        if left_out > 0 {
+            tracing::warn!(
+                "{left_out} of {} images are left out ({}); their reasons are in {}",
+                summary.listed,
+                summary
+                    .counts
+                    .quarantined
+                    .iter()
+                    .map(|(reason, count)| format!("{count} {reason}"))
+                    .collect::<Vec<_>>()
+                    .join(", "),
+                path.display()
+            );
+        }
+        if summary.opened == 0 {
+            return Ok(Ended::UpToDate);
+        }
+        self.write_timing(Stage::Ingest, Timing { seconds: start.elapsed().as_secs_f64(), images: summary.opened })?;
+        Ok(Ended::Done)
+    }
+
+    fn ingested(&self) -> Result<&Ingested> {
+        if self.catalog.get().is_none() {
+            let catalog = Catalog::open(&self.folder.join("catalog.sqlite"))?;
+            let data = &self.recipe.data;
+            let images = |split| -> Result<Arc<Radiographs>> {
+                let entries = catalog.entries(split)?;
+                let cache = data.cache_mib.saturating_mul(1 << 20);
+                Ok(Arc::new(Radiographs::open(entries, &self.place.data_root, data.size, cache)))
+            };
+            let ingested = Ingested {
+                fingerprint: catalog.fingerprint()?,
+                train: images(Split::Train)?,
+                valid: images(Split::Valid)?,
+                test: images(Split::Test)?,
+            };
+            anyhow::ensure!(
+                !ingested.train.is_empty() && !ingested.valid.is_empty(),
+                "the catalog has {} training and {} validation images; both are needed",
+                ingested.train.len(),
+                ingested.valid.len()
+            );
+            // Only this thread fills the cell.
+            let _ = self.catalog.set(ingested);
+        }
+        Ok(self.catalog.get().expect("filled above"))
+    }
+
+    fn environment(&self) -> Environment {
+        Environment {
+            device: self.place.device_name.clone(),
+            threads: self.place.threads,
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+        }
+    }
+
+    /// Starts the hash of a stage's inputs with what every stage depends on.
+    fn hasher(&self, stage: Stage, version: u32) -> Hasher {
+        Hasher::new(stage.name(), version).section(&self.recipe.seed.to_string())
+    }
+
+    fn stamp(&self, stage: Stage, version: u32, inputs_hash: String) -> Stamp {
+        Stamp { stage: stage.name().to_owned(), version, inputs_hash }
+    }
+
+    fn write_timing(&self, stage: Stage, timing: Timing) -> Result<()> {
+        let path = self.folder.join("timing");
+        fs::create_dir_all(&path).with_context(|| format!("cannot create {}", path.display()))?;
+        let path = path.join(format!("{}.json", stage.name()));
+        Ok(artifact::write_file(&path, &serde_json::to_vec(&timing)?)?)
+    }
+
+    /// How long `stage` took, if it is known.
+    fn timing(&self, stage: Stage) -> Option<Timing> {
+        let path = self.folder.join("timing").join(format!("{}.json", stage.name()));
+        serde_json::from_slice(&fs::read(path).ok()?).ok()
+    }
+}
+
+/// A section as text for a hash: compact, every default written out.
+fn text<T: Serialize>(section: &T) -> String {
+    serde_json::to_string(section).expect("a section is plain data")
+}

@@ -1,1 +1,175 @@
-//! recipe
+//! A recipe: everything that decides a result, in one RON file.
+//!
+//! The sections belong to the modules they configure; here is their sum, how it is read, and the checks that
+//! need more than one section.
+
+mod check;
+pub mod networks;
+mod overrides;
+mod ron_json;
+
+use crate::data::section::Data;
+use crate::diffusion::Diffusion;
+use crate::evaluate::Evaluation;
+use crate::models::condition::Tokens;
+use crate::sample::section::{Sampling, Strategy};
+use crate::train::Train;
+use networks::{Autoencoder, Denoiser, Encoder};
+use ron::extensions::Extensions;
+use serde::{Deserialize, Serialize};
+use std::path::{Path, PathBuf};
+
+/// The format's version: raised when an old recipe would mean something else.
+pub const SCHEMA: u32 = 1;
+
+/// One run, from images to report.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Recipe {
+    /// Version of the format.
+    #[serde(default = "schema")]
+    pub schema: u32,
+    /// The run's name, and its folder's.
+    pub name: String,
+    /// What all randomness comes from.
+    #[serde(default = "one")]
+    pub seed: u64,
+    /// Which images.
+    pub data: Data,
+    /// What sees them.
+    pub encoder: Encoder,
+    /// What makes them small.
+    pub autoencoder: Autoencoder,
+    /// What learns to make new ones.
+    pub denoiser: Denoiser,
+    /// How noise comes and goes.
+    #[serde(default)]
+    pub diffusion: Diffusion,
+    /// What guides the denoiser.
+    #[serde(default)]
+    pub condition: Condition,
+    /// How the denoiser is trained.
+    #[serde(default)]
+    pub train: Train,
+    /// How images are drawn.
+    #[serde(default)]
+    pub sampling: Sampling,
+    /// Which images are drawn.
+    #[serde(default)]
+    pub sample: Vec<Strategy>,
+    /// What is measured.
+    #[serde(default)]
+    pub evaluate: Vec<Evaluation>,
+}
+
+/// What guides the denoiser.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Condition {
+    /// Which of the encoder's tokens.
+    pub tokens: Tokens,
+    /// Probability that a training sample sees the learned null condition.
+    pub dropout: f64,
+    /// Also add the projected tokens' mean to the U-Net's time embedding (diffusers: `class_embed_type:
+    /// "simple_projection"`). Steers a small network much sooner.
+    pub pooled: bool,
+}
+
+impl Default for Condition {
+    fn default() -> Self {
+        Self { tokens: Tokens::Class, dropout: 0.1, pooled: false }
+    }
+}
+
+/// Why a recipe cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum RecipeError {
+    /// The file cannot be read.
+    #[error("cannot read the recipe {}", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The text is not a recipe.
+    #[error("{}:{line}:{column}: {what}\n{excerpt}", path.display())]
+    Parse {
+        /// The file.
+        path: PathBuf,
+        /// From 1.
+        line: usize,
+        /// From 1.
+        column: usize,
+        /// What is wrong.
+        what: String,
+        /// The line and a caret.
+        excerpt: String,
+    },
+    /// A `--set` does not fit.
+    #[error("--set {assignment}: {what}")]
+    Override {
+        /// As it was typed.
+        assignment: String,
+        /// What is wrong.
+        what: String,
+    },
+    /// The sections do not fit together.
+    #[error("{} cannot be run:{}", path.display(), faults.iter().map(|fault| format!("\n  - {fault}")).collect::<String>())]
+    Faults {
+        /// The file.
+        path: PathBuf,
+        /// One sentence each.
+        faults: Vec<String>,
+    },
+}
+
+impl Recipe {
+    /// Reads the recipe in `path` and applies `overrides` (`train.images=200000`).
+    ///
+    /// Only the shape is checked here; see [`Recipe::check`].
+    pub fn read(path: &Path, overrides: &[String]) -> Result<Self, RecipeError> {
+        let bytes = std::fs::read(path)
+            .map_err(|source| RecipeError::Read { path: path.to_owned(), source })?;
+        let text = String::from_utf8(bytes).map_err(|error| RecipeError::Parse {
+            path: path.to_owned(),
+            line: 1,
+            column: 1,
+            what: "the file is not UTF-8 text".into(),
+            excerpt: format!("  | (byte {})", error.utf8_error().valid_up_to()),
+        })?;
+        let recipe = Self::parse(&text, path)?;
+        overrides::apply(recipe, overrides)
+    }
+
+    /// Reads a recipe's text; `path` is for messages.
+    pub fn parse(text: &str, path: &Path) -> Result<Self, RecipeError> {
+        syntax().from_str(text).map_err(|error| {
+            let ron::error::Position { line, col: column } = error.span.start;
+            let source_line = text.lines().nth(line.saturating_sub(1)).unwrap_or_default();
+            let excerpt = format!("  | {source_line}\n  | {:>column$}", "^");
+            RecipeError::Parse { path: path.into(), line, column, what: error.code.to_string(), excerpt }
+        })
+    }
+
+    /// The recipe with every default written out.
+    pub fn resolved(&self) -> String {
+        let pretty = ron::ser::PrettyConfig::new().struct_names(false).depth_limit(4);
+        syntax().to_string_pretty(self, pretty).expect("a recipe is plain data")
+    }
+}
+
+/// RON as recipes write it: `Cosine(offset: 0.01)`, not `Cosine((offset: 0.01))`; `mask: "lungs"`, not
+/// `Some("lungs")`.
+pub fn syntax() -> ron::Options {
+    ron::Options::default()
+        .with_default_extension(Extensions::UNWRAP_VARIANT_NEWTYPES | Extensions::IMPLICIT_SOME)
+}
+
+fn schema() -> u32 {
+    SCHEMA
+}
+
+fn one() -> u64 {
+    1
+}

@@ -1,0 +1,143 @@
+//! What can be typed.
+
+use crate::device;
+use clap::{Parser, Subcommand, ValueEnum};
+use std::path::PathBuf;
+
+/// Trains latent diffusion models on unlabelled radiographs, conditioned on DINO embeddings.
+///
+/// Everything that decides a result is in a recipe; flags only say where it runs. Not for clinical use.
+#[derive(Debug, Parser)]
+#[command(name = "umbra", version = VERSION, after_help = EXIT_CODES)]
+pub(super) struct Args {
+    #[command(subcommand)]
+    pub(super) verb: Verb,
+    /// Only warnings on stderr, no progress bars.
+    #[arg(long, short, global = true)]
+    quiet: bool,
+}
+
+const VERSION: &str = if cfg!(feature = "cuda") {
+    concat!(env!("CARGO_PKG_VERSION"), " (cpu, cuda)")
+} else {
+    concat!(env!("CARGO_PKG_VERSION"), " (cpu)")
+};
+
+const EXIT_CODES: &str = "\
+Exit codes: 0 done, 1 failed, 2 bad recipe or arguments, 3 damaged data or weights, 4 an audit failed,
+75 stopped by a signal with a checkpoint saved (run the same command again to go on).";
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Verb {
+    /// Look at a recipe: faults, stages, sizes, memory, disk, time. Writes nothing.
+    Check(At),
+    /// Run all of a recipe: every stage that is not up to date. Run it again to resume.
+    Run(At),
+    /// Files to catalog.
+    Ingest(At),
+    /// Images to latents and condition tokens, and what that needs.
+    Encode(At),
+    /// Train one network, or all three, and what that needs.
+    Train(Train),
+    /// Draw images, and what that needs.
+    Sample(At),
+    /// Measure and write the report, and what that needs.
+    Evaluate(At),
+    /// Describe image files as umbra sees them, or say why they are refused.
+    Inspect(Inspect),
+    /// List stores and checkpoints that nobody refers to; remove them with --yes.
+    Clean(Clean),
+}
+
+/// A recipe and where it runs.
+#[derive(Debug, Clone, clap::Args)]
+pub(super) struct At {
+    /// The recipe file (RON).
+    pub(super) recipe: PathBuf,
+    /// Change one field, as in train.images=200000 or 'diffusion.schedule=Cosine()'. May be repeated.
+    #[arg(long = "set", value_name = "PATH=VALUE")]
+    pub(super) overrides: Vec<String>,
+    /// Where to compute: cpu, or cuda:N.
+    #[arg(long, default_value = "cpu")]
+    pub(super) device: String,
+    /// Threads for computing and loading [default: all cores].
+    #[arg(long)]
+    pub(super) threads: Option<usize>,
+    /// Where relative data paths of the recipe start.
+    #[arg(long, default_value = ".")]
+    pub(super) data_root: PathBuf,
+    /// Where runs are kept.
+    #[arg(long, default_value = "checkpoints")]
+    pub(super) checkpoints: PathBuf,
+    /// Print one JSON document on stdout.
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+#[derive(Debug, Clone, clap::Args)]
+pub(super) struct Train {
+    /// Which network; all three in order if none is named.
+    #[arg(value_enum)]
+    network: Option<Network>,
+    #[command(flatten)]
+    pub(super) at: At,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum Network {
+    Encoder,
+    Autoencoder,
+    Denoiser,
+}
+
+impl Train {
+    pub(super) fn stage(&self) -> crate::pipeline::Stage {
+        match self.network {
+            Some(Network::Encoder) => crate::pipeline::Stage::Encoder,
+            Some(Network::Autoencoder) => crate::pipeline::Stage::Autoencoder,
+            Some(Network::Denoiser) | None => crate::pipeline::Stage::Denoiser,
+        }
+    }
+}
+
+#[derive(Debug, Clone, clap::Args)]
+pub(super) struct Inspect {
+    /// Image files: DICOM, PNG or JPEG.
+    #[arg(required = true)]
+    pub(super) files: Vec<PathBuf>,
+    /// Print one JSON array on stdout, an object per file.
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+#[derive(Debug, Clone, clap::Args)]
+pub(super) struct Clean {
+    /// Where runs are kept.
+    #[arg(long, default_value = "checkpoints")]
+    pub(super) checkpoints: PathBuf,
+    /// Remove what is listed.
+    #[arg(long)]
+    pub(super) yes: bool,
+    /// Print one JSON document on stdout.
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+impl Args {
+    pub(super) fn quiet(&self) -> bool {
+        self.quiet
+    }
+}
+
+impl At {
+    /// Threads to use: what was asked for, or all cores.
+    pub(super) fn num_threads(&self) -> usize {
+        let all = std::thread::available_parallelism().map_or(1, usize::from);
+        self.threads.unwrap_or(all).max(1)
+    }
+
+    /// The device, without autodiff.
+    pub(super) fn parse_device(&self) -> Result<burn::tensor::Device, device::DeviceError> {
+        device::parse(&self.device)
+    }
+}

@@ -1,0 +1,20 @@
+//! `umbra check`: the plan, before anything is written.
+
+use super::args::At;
+use super::{exit, run};
+use crate::pipeline::Plan;
+use anyhow::Result;
+use std::io::Write as _;
+
+/// Prints the recipe's plan.
+pub(super) fn check(at: &At) -> Result<u8> {
+    let (recipe, place) = run::prepare(at)?;
+    let plan = Plan::new(&recipe, &place)?;
+    let mut out = std::io::stdout().lock();
+    if at.json {
+        writeln!(out, "{:#}", serde_json::to_value(&plan)?)?;
+    } else {
+        write!(out, "{plan}")?;
+    }
+    Ok(exit::DONE)
+}

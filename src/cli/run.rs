@@ -1,0 +1,62 @@
+//! `umbra run` and the verbs that run a part of it.
+
+use super::args::At;
+use super::exit;
+use crate::interrupt;
+use crate::pipeline::{Ended, Place, Run, Stage};
+use crate::recipe::Recipe;
+use anyhow::{Context, Result};
+use std::io::Write as _;
+
+/// Runs the recipe up to `target`.
+pub(super) fn run(at: &At, target: Stage) -> Result<u8> {
+    let (recipe, place) = prepare(at)?;
+    interrupt::install().context("cannot listen for signals")?;
+    let run = Run::open(recipe, place)?;
+    let ended = run.run(target)?;
+    let report = run.folder.join("report.html");
+    let mut out = std::io::stdout().lock();
+    if at.json {
+        let document = serde_json::json!({
+            "recipe": run.recipe.name,
+            "target": target.name(),
+            "ended": match ended {
+                Ended::UpToDate => "up to date",
+                Ended::Done => "done",
+                Ended::Interrupted => "interrupted",
+            },
+            "folder": run.folder,
+            "report": (target == Stage::Evaluate && ended != Ended::Interrupted).then_some(&report),
+        });
+        writeln!(out, "{document:#}")?;
+    } else if ended == Ended::Interrupted {
+        writeln!(out, "Stopped by a signal; what was done is saved. Run the same command again to go on.")?;
+    } else if target == Stage::Evaluate {
+        writeln!(out, "{}", run.summary()?)?;
+        writeln!(out, "Report: {}", report.display())?;
+    } else {
+        writeln!(out, "{}: {}", target.name(), run.stage_folder(target).display())?;
+    }
+    Ok(if ended == Ended::Interrupted { exit::STOPPED } else { exit::DONE })
+}
+
+/// Reads and checks the recipe and the flags; writes nothing.
+pub(super) fn prepare(at: &At) -> Result<(Recipe, Place)> {
+    let recipe = Recipe::read(&at.recipe, &at.overrides)?;
+    recipe.check(&at.recipe, &at.data_root)?;
+    let device = at.parse_device()?;
+    if at.threads == Some(0) {
+        return Err(exit::BadArgument("--threads is 0; expected at least 1".into()).into());
+    }
+    let threads = at.num_threads();
+    // Fails only where a pool was built before; then that one is used.
+    let _ = rayon::ThreadPoolBuilder::new().num_threads(threads).build_global();
+    let place = Place {
+        device_name: at.device.clone(),
+        device,
+        threads,
+        data_root: at.data_root.clone(),
+        checkpoints: at.checkpoints.clone(),
+    };
+    Ok((recipe, place))
+}

@@ -1,0 +1,144 @@
+//! Condition fidelity: does an image drawn from E(x) show x, and not just anybody?
+
+use crate::data::image::{Gray, Square};
+use crate::metric;
+use crate::models::encoder::Vit;
+use crate::sample::generate::{Generator, Request};
+use crate::train::task::dino;
+use anyhow::Result;
+use burn::tensor::Tensor;
+use std::sync::Arc;
+
+/// Side of the thumbnails that pixels are compared at.
+const THUMBNAIL: usize = 64;
+
+/// Top-1 retrieval rates, each the part of candidates x whose image has x as its nearest.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Fidelity {
+    /// How many candidates; chance is one over it.
+    pub candidates: usize,
+    /// From E(x), found by the encoder.
+    pub top1: f64,
+    /// From the null condition, found by the encoder.
+    pub top1_null: f64,
+    /// decode(encode(x)), found by the encoder: the ceiling.
+    pub top1_autoencoder: f64,
+    /// From E(x), found by Pearson correlation of unpadded pixels at 64 × 64.
+    pub pixel_top1: f64,
+    /// The same from the null condition.
+    pub pixel_top1_null: f64,
+}
+
+/// One candidate.
+pub struct Candidate {
+    /// The image.
+    pub square: Arc<Square>,
+    /// Its condition tokens.
+    pub tokens: Vec<f32>,
+    /// The noise's seed.
+    pub seed: u64,
+}
+
+/// Draws an image for every candidate at guidance 1 and looks whose it is. Also gives the drawn images, in [0, 1].
+pub fn measure(
+    generator: &Generator<'_>,
+    encoder: &Vit,
+    candidates: &[Candidate],
+    batch_size: usize,
+    mut advance: impl FnMut(usize),
+) -> Result<(Fidelity, Vec<Vec<f32>>)> {
+    let size = candidates.first().map_or(0, |candidate| candidate.square.size);
+    let real: Vec<&[f32]> = candidates.iter().map(|candidate| &candidate.square.pixels[..]).collect();
+    let real_embeddings = embed_images(generator, encoder, &real, size, batch_size)?;
+
+    let mut drawn = Vec::new();
+    for with_condition in [true, false] {
+        let mut images = Vec::new();
+        for batch in candidates.chunks(batch_size) {
+            let requests: Vec<Request> = batch
+                .iter()
+                .map(|candidate| Request {
+                    tokens: with_condition.then(|| candidate.tokens.clone()),
+                    seed: candidate.seed,
+                })
+                .collect();
+            images.extend(generator.images(&requests, 1.0)?);
+            advance(batch.len());
+        }
+        drawn.push(images);
+    }
+    let mut restored = Vec::new();
+    for batch in real.chunks(batch_size) {
+        let images = dino_stack(generator, batch, size);
+        let latents = generator.autoencoder.encode(images * 2.0 - 1.0).mean;
+        restored.extend(crate::train::task::autoencoder::to_images(generator.autoencoder.decode(latents))?);
+    }
+
+    let found = |images: &[Vec<f32>]| -> Result<f64> {
+        let images: Vec<&[f32]> = images.iter().map(Vec::as_slice).collect();
+        let embeddings = embed_images(generator, encoder, &images, size, batch_size)?;
+        Ok(metric::retrieval_top1(&embeddings, &real_embeddings))
+    };
+    let fidelity = Fidelity {
+        candidates: candidates.len(),
+        top1: found(&drawn[0])?,
+        top1_null: found(&drawn[1])?,
+        top1_autoencoder: found(&restored)?,
+        pixel_top1: pixel_top1(&drawn[0], candidates),
+        pixel_top1_null: pixel_top1(&drawn[1], candidates),
+    };
+    Ok((fidelity, drawn.swap_remove(0)))
+}
+
+/// The part of drawn images whose most correlated candidate, over that candidate's unpadded pixels, is their own.
+fn pixel_top1(drawn: &[Vec<f32>], candidates: &[Candidate]) -> f64 {
+    let thumbnails: Vec<(Vec<f32>, Vec<bool>)> = candidates
+        .iter()
+        .map(|candidate| {
+            let square = &candidate.square;
+            let mask = crate::train::task::autoencoder::content_mask(square);
+            let mask: Vec<f32> = mask.into_iter().map(|is_content| f32::from(u8::from(is_content))).collect();
+            let mask = thumbnail(&mask, square.size);
+            (thumbnail(&square.pixels, square.size), mask.iter().map(|&share| share > 0.5).collect())
+        })
+        .collect();
+    let hits = drawn
+        .iter()
+        .zip(candidates)
+        .enumerate()
+        .filter(|(own, (image, candidate))| {
+            let image = thumbnail(image, candidate.square.size);
+            let scores: Vec<f64> = thumbnails
+                .iter()
+                .map(|(other, mask)| metric::pearson(&image, other, Some(mask)))
+                .collect();
+            let best = scores[*own];
+            scores.iter().enumerate().all(|(at, &score)| at == *own || score < best)
+        })
+        .count();
+    hits as f64 / drawn.len().max(1) as f64
+}
+
+/// `pixels` of a square at 64 × 64.
+pub fn thumbnail(pixels: &[f32], size: usize) -> Vec<f32> {
+    Gray { width: size, height: size, pixels: pixels.to_vec() }.resize(THUMBNAIL, THUMBNAIL).pixels
+}
+
+/// Class embeddings of grey images of `size` × `size`.
+pub fn embed_images(
+    generator: &Generator<'_>,
+    encoder: &Vit,
+    images: &[&[f32]],
+    size: usize,
+    batch_size: usize,
+) -> Result<Vec<Vec<f32>>> {
+    let mut out = Vec::with_capacity(images.len());
+    for batch in images.chunks(batch_size) {
+        out.extend(dino::embed(encoder, dino_stack(generator, batch, size))?);
+    }
+    Ok(out)
+}
+
+fn dino_stack(generator: &Generator<'_>, images: &[&[f32]], size: usize) -> Tensor<4> {
+    crate::train::task::autoencoder::stack(images.iter().copied(), size, generator.device)
+}

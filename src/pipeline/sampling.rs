@@ -1,0 +1,71 @@
+//! The sample stage.
+
+use super::{Ended, Run, Stage, Timing, text};
+use crate::sample::generate::Generator;
+use crate::sample::manifold::Strategy;
+use crate::sample::sampler::{Ddim, Sampler};
+use crate::sample::stage::{self, Sources};
+use crate::telemetry::progress;
+use anyhow::{Context, Result};
+use std::{fs, time::Instant};
+
+/// Images drawn at once. Part of the meaning: which images share a batch decides rounding in the last bit.
+pub(super) const BATCH: usize = 16;
+
+impl Run {
+    pub(super) fn sample_hash(&self) -> Result<String> {
+        Ok(self
+            .hasher(Stage::Sample, stage::VERSION)
+            .section(&text(&self.recipe.sample))
+            .section(&text(&self.recipe.diffusion))
+            .upstream(&self.store_hash()?)
+            .upstream(&self.weights_hash(Stage::Denoiser)?)
+            .finish())
+    }
+
+    pub(super) fn sample(&self) -> Result<Ended> {
+        let folder = self.stage_folder(Stage::Sample);
+        let stamp = self.stamp(Stage::Sample, stage::VERSION, self.sample_hash()?);
+        if stamp.is_left_in(&folder)? {
+            return Ok(Ended::UpToDate);
+        }
+        let start = Instant::now();
+        // Images of other weights must not be taken for these.
+        let partial = self.folder.join(format!("sample-{}.partial", &stamp.inputs_hash[..8]));
+        fs::create_dir_all(&partial).with_context(|| format!("cannot create {}", partial.display()))?;
+        let (train, _) = self.latents()?;
+        let (denoiser, autoencoder) = (self.denoiser()?, self.autoencoder()?);
+        let first = Sampler::Ddim(Ddim::default());
+        let mut generator = Generator {
+            denoiser: &denoiser,
+            autoencoder: &autoencoder,
+            diffusion: &self.recipe.diffusion,
+            scale: train.scale(),
+            latent_shape: train.latent_shape(),
+            token_shape: train.token_shape(),
+            sampler: &first,
+            device: &self.place.device,
+        };
+        let sources = Sources { radiographs: &self.ingested()?.train, latents: &train };
+        let total = self.recipe.sample.iter().map(Strategy::images).sum::<usize>() as u64;
+        let bar = progress::bar(Stage::Sample.name(), total, 0);
+        let is_done = stage::run(
+            &mut generator,
+            &self.recipe.sample,
+            &sources,
+            self.recipe.seed,
+            &self.recipe.name,
+            &partial,
+            BATCH,
+            &bar,
+        )?;
+        bar.finish_and_clear();
+        if !is_done {
+            return Ok(Ended::Interrupted);
+        }
+        stamp.write(&partial)?;
+        crate::artifact::replace(&partial, &folder)?;
+        self.write_timing(Stage::Sample, Timing { seconds: start.elapsed().as_secs_f64(), images: total })?;
+        Ok(Ended::Done)
+    }
+}

@@ -1,0 +1,209 @@
+//! The sections that say what the networks are, and how the two that are trained first are trained.
+
+use super::Condition;
+use crate::models::autoencoder::AutoencoderKlConfig;
+use crate::models::denoiser::{DenoiserConfig, UnetConfig};
+use crate::models::condition::{ConditionConfig, Tokens};
+use crate::models::encoder::VitConfig;
+use crate::train::Train;
+use crate::train::task::{autoencoder::KlLoss, dino::Dino};
+use serde::{Deserialize, Serialize};
+
+/// What sees the images.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub enum Encoder {
+    /// Trained here, without labels.
+    Train {
+        /// The network.
+        #[serde(default)]
+        vit: VitSection,
+        /// Self-distillation.
+        #[serde(default)]
+        dino: Dino,
+        /// How long and how fast.
+        #[serde(default)]
+        train: Train,
+    },
+}
+
+/// What makes images small, and latents images.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub enum Autoencoder {
+    /// Trained here.
+    Train {
+        /// The network.
+        #[serde(default)]
+        kl: KlSection,
+        /// Its loss.
+        #[serde(default)]
+        loss: KlLoss,
+        /// How long and how fast.
+        #[serde(default)]
+        train: Train,
+    },
+}
+
+/// What learns to make new latents.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub enum Denoiser {
+    /// The U-Net of Stable Diffusion 1.x.
+    Unet(UnetSection),
+}
+
+/// A vision transformer with a class token.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct VitSection {
+    /// Side of a patch in pixels.
+    pub patch: usize,
+    /// Width of a token.
+    pub width: usize,
+    /// Layers.
+    pub depth: usize,
+    /// Attention heads; they divide `width`.
+    pub heads: usize,
+    /// Register tokens (arXiv 2309.16588).
+    pub registers: usize,
+}
+
+impl Default for VitSection {
+    fn default() -> Self {
+        Self { patch: 16, width: 384, depth: 12, heads: 6, registers: 0 }
+    }
+}
+
+/// A KL autoencoder in the layout of Stable Diffusion.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct KlSection {
+    /// Channels of each level; every level but the last halves the sides.
+    pub channels: Vec<usize>,
+    /// Residual blocks of each level.
+    pub layers: usize,
+    /// Channels of a latent.
+    pub latent_channels: usize,
+    /// Groups of the group norms; they divide every level's channels.
+    pub groups: usize,
+    /// Whether the middle has self-attention.
+    pub attention: bool,
+}
+
+impl Default for KlSection {
+    fn default() -> Self {
+        Self {
+            channels: vec![128, 256, 512, 512],
+            layers: 2,
+            latent_channels: 4,
+            groups: 32,
+            attention: true,
+        }
+    }
+}
+
+/// A conditional U-Net in the layout of Stable Diffusion 1.x. The defaults are its size.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct UnetSection {
+    /// Channels of each level; every level but the last halves the sides.
+    pub channels: Vec<usize>,
+    /// Levels, from 0, that attend to themselves and to the condition. The middle always does.
+    pub attention: Vec<usize>,
+    /// Residual blocks of each level on the way down; one more on the way up.
+    pub layers: usize,
+    /// Attention heads; they divide the channels of every level that attends.
+    pub heads: usize,
+    /// Width of a condition token.
+    pub context_width: usize,
+    /// Groups of the group norms; they divide every level's channels.
+    pub groups: usize,
+}
+
+impl Default for UnetSection {
+    fn default() -> Self {
+        Self {
+            channels: vec![320, 640, 1280, 1280],
+            attention: vec![0, 1, 2],
+            layers: 2,
+            heads: 8,
+            context_width: 768,
+            groups: 32,
+        }
+    }
+}
+
+impl VitSection {
+    /// The network for grey images of `size` × `size`.
+    pub fn config(&self, size: usize) -> VitConfig {
+        VitConfig {
+            image_size: size,
+            patch_size: self.patch,
+            num_channels: 1,
+            hidden_size: self.width,
+            num_hidden_layers: self.depth,
+            num_attention_heads: self.heads,
+            intermediate_size: 4 * self.width,
+            num_register_tokens: self.registers,
+            ..VitConfig::default()
+        }
+    }
+}
+
+impl KlSection {
+    /// The network for grey images.
+    pub fn config(&self) -> AutoencoderKlConfig {
+        AutoencoderKlConfig {
+            in_channels: 1,
+            out_channels: 1,
+            block_out_channels: self.channels.clone(),
+            layers_per_block: self.layers,
+            latent_channels: self.latent_channels,
+            norm_num_groups: self.groups,
+            mid_block_add_attention: self.attention,
+            scaling_factor: 1.0,
+            ..AutoencoderKlConfig::default()
+        }
+    }
+
+    /// Pixels per latent, along a side.
+    pub fn factor(&self) -> usize {
+        1 << self.channels.len().saturating_sub(1).min(16)
+    }
+}
+
+impl UnetSection {
+    /// The denoiser for latents [C, H, W] and `num_tokens` condition tokens of `token_width`.
+    pub fn config(
+        &self,
+        [channels, height, _]: [usize; 3],
+        [num_tokens, token_width]: [usize; 2],
+        condition: &Condition,
+    ) -> DenoiserConfig {
+        let unet = UnetConfig {
+            sample_size: height,
+            in_channels: channels,
+            out_channels: channels,
+            block_out_channels: self.channels.clone(),
+            layers_per_block: self.layers,
+            attention: (0..self.channels.len()).map(|level| self.attention.contains(&level)).collect(),
+            attention_head_dim: vec![self.heads],
+            cross_attention_dim: self.context_width,
+            norm_num_groups: self.groups,
+            projection_class_embeddings_input_dim: condition.pooled.then_some(self.context_width),
+            ..UnetConfig::default()
+        };
+        let condition = ConditionConfig { num_tokens, token_width, width: self.context_width };
+        DenoiserConfig { unet, condition }
+    }
+}
+
+/// How many condition tokens the encoder gives.
+pub fn num_tokens(tokens: Tokens, registers: usize) -> usize {
+    match tokens {
+        Tokens::Class => 1,
+        Tokens::ClassAndRegisters => 1 + registers,
+        Tokens::ClassAndMean => 2,
+    }
+}

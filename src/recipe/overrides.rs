@@ -1,0 +1,101 @@
+//! `--set train.images=200000`: one field of a recipe, checked like the file itself.
+
+use super::{Recipe, RecipeError, ron_json};
+use serde_json::Value;
+
+/// Applies every `path=value` in turn.
+///
+/// A path goes through sections by dots, through an enum's variant to its fields without naming it, and into
+/// lists by `[0]`. The value is RON.
+pub(super) fn apply(recipe: Recipe, assignments: &[String]) -> Result<Recipe, RecipeError> {
+    assignments.iter().try_fold(recipe, |recipe, assignment| {
+        set(&recipe, assignment)
+            .map_err(|what| RecipeError::Override { assignment: assignment.clone(), what })
+    })
+}
+
+fn set(recipe: &Recipe, assignment: &str) -> Result<Recipe, String> {
+    let (path, value) = assignment
+        .split_once('=')
+        .ok_or("expected a path, an equals sign and a value, as in train.images=200000")?;
+    let value = ron_json::parse(value)?;
+    let mut tree = serde_json::to_value(recipe).expect("a recipe is plain data");
+    *find(&mut tree, path.trim())? = value;
+    serde_json::from_value(tree).map_err(|error| error.to_string())
+}
+
+fn find<'a>(tree: &'a mut Value, path: &str) -> Result<&'a mut Value, String> {
+    let mut node = tree;
+    let mut walked = String::from("the recipe");
+    for step in steps(path)? {
+        node = match step {
+            Step::Field(name) => field(node, &name, &walked)?,
+            Step::Index(index) => {
+                let length = node.as_array().ok_or(format!("{walked} is not a list"))?.len();
+                node.get_mut(index)
+                    .ok_or(format!("{walked} has {length} entries, numbered from 0"))?
+            }
+        };
+        walked = match step_name(path, node) {
+            Some(name) => name,
+            None => walked,
+        };
+    }
+    Ok(node)
+}
+
+/// The field `name` of `node`, looking through an enum's variant if `node` is one.
+fn field<'a>(node: &'a mut Value, name: &str, place: &str) -> Result<&'a mut Value, String> {
+    let is_variant = |value: &Value| {
+        value.as_object().is_some_and(|map| {
+            map.len() == 1
+                && map.iter().all(|(key, inner)| {
+                    key.starts_with(char::is_uppercase) && (inner.is_object() || inner.is_array())
+                })
+        })
+    };
+    let mut node = node;
+    while node.get(name).is_none() && is_variant(node) {
+        node = node
+            .as_object_mut()
+            .and_then(|map| map.values_mut().next())
+            .expect("a variant has one entry");
+    }
+    let known: Vec<String> =
+        node.as_object().map(|map| map.keys().cloned().collect()).unwrap_or_default();
+    node.get_mut(name).ok_or_else(|| match known.is_empty() {
+        true => format!("{place} has no fields, so no `{name}`"),
+        false => format!("no field `{name}`; expected one of {}", known.join(", ")),
+    })
+}
+
+enum Step {
+    Field(String),
+    Index(usize),
+}
+
+fn steps(path: &str) -> Result<Vec<Step>, String> {
+    let mut steps = Vec::new();
+    for part in path.split('.') {
+        let (name, mut rest) = part.split_at(part.find('[').unwrap_or(part.len()));
+        if name.is_empty() {
+            return Err(format!("`{path}` is not a path; expected names with dots between them"));
+        }
+        steps.push(Step::Field(name.to_owned()));
+        while let Some(inner) = rest.strip_prefix('[') {
+            let (index, after) = inner.split_once(']').ok_or("a `[` has no `]`")?;
+            steps.push(Step::Index(
+                index.parse().map_err(|_| format!("`{index}` is not a list position"))?,
+            ));
+            rest = after;
+        }
+        if !rest.is_empty() {
+            return Err(format!("unexpected `{rest}` after `]`"));
+        }
+    }
+    Ok(steps)
+}
+
+fn step_name(path: &str, node: &Value) -> Option<String> {
+    (!node.is_object()).then(|| format!("`{path}`"))
+}

@@ -1,0 +1,197 @@
+//! The sample stage: images, a table that says where each comes from, and contact sheets.
+
+use super::generate::{Generator, Request};
+use super::manifold::{Candidates, Origin, Strategy};
+use crate::artifact;
+use crate::data::catalog::{Entry, Label, PatientKey};
+use crate::data::file::{self, Window};
+use crate::data::image::Gray;
+use crate::data::radiographs::Radiographs;
+use crate::encode::{self, Latents};
+use crate::evaluate::picture;
+use crate::interrupt;
+use anyhow::{Context, Result};
+use indicatif::ProgressBar;
+use serde::{Deserialize, Serialize};
+use std::{collections::BTreeMap, fs, path::Path};
+
+/// Raised when the same recipe would draw other images.
+pub const VERSION: u32 = 1;
+
+/// The table's file name.
+pub const TABLE: &str = "samples.csv";
+
+/// Tiles shown per strategy in its contact sheet: pairs of source and sample.
+const SHEET: usize = 32;
+
+/// One row of `samples.csv`: a synthetic image and what it inherits.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Sample {
+    /// The image, relative to the table.
+    pub file: String,
+    /// Always true: nothing here is a real radiograph.
+    pub synthetic: bool,
+    /// How its condition was made.
+    pub strategy: String,
+    /// Content key of the first real image it comes from.
+    pub source: String,
+    /// Content key of the second, if there are two.
+    pub source_2: Option<String>,
+    /// How far from the first to the second.
+    pub weight: Option<f64>,
+    /// Seed of the noise.
+    pub seed: u64,
+    /// Strength of the condition.
+    pub guidance: f64,
+    /// Findings that are present, `|` between them.
+    pub labels_present: String,
+    /// Findings that are absent.
+    pub labels_absent: String,
+    /// Pseudonym of the first source's patient: an image never leaves its patient's split.
+    pub patient_group: String,
+    /// The sources' split.
+    pub split: String,
+}
+
+/// The real images that samples start from.
+pub struct Sources<'a> {
+    /// Pixels and what is known about them.
+    pub radiographs: &'a Radiographs,
+    /// Their rows in the store, in the same order.
+    pub latents: &'a Latents,
+}
+
+/// Draws all images of `strategies` into `folder`. Images that an interrupted call has left there stay.
+///
+/// False when a signal came first.
+pub fn run(
+    generator: &mut Generator<'_>,
+    strategies: &[Strategy],
+    sources: &Sources<'_>,
+    seed: u64,
+    recipe: &str,
+    folder: &Path,
+    batch_size: usize,
+    bar: &ProgressBar,
+) -> Result<bool> {
+    let images = folder.join("images");
+    fs::create_dir_all(&images).with_context(|| format!("cannot create {}", images.display()))?;
+    let entries = sources.radiographs.entries();
+    let tokens: Vec<Vec<f32>> = (0..sources.latents.len()).map(|at| sources.latents.tokens(at)).collect();
+    let labels: Vec<&BTreeMap<String, Label>> = entries.iter().map(|entry| &entry.labels).collect();
+    let patients: Vec<PatientKey> = entries.iter().map(|entry| entry.patient).collect();
+    let [_, token_width] = sources.latents.token_shape();
+    // Neighbours are found by the class token alone.
+    let embeddings: Vec<f32> = tokens.iter().flat_map(|tokens| tokens[..token_width].to_vec()).collect();
+    let candidates = Candidates::new(&embeddings, &labels, &patients);
+    let size = sources.radiographs.size();
+
+    let mut table = Vec::new();
+    for (number, strategy) in strategies.iter().enumerate() {
+        let plan = strategy.plan(&candidates, seed.wrapping_add(number as u64))?;
+        generator.sampler = strategy.sampler();
+        let name = |at: usize| format!("{number}-{}-{at:06}.png", strategy.name().to_lowercase());
+        for (batch_number, batch) in plan.chunks(batch_size).enumerate() {
+            if interrupt::requested() {
+                return Ok(false);
+            }
+            let first = batch_number * batch_size;
+            let is_drawn = (0..batch.len()).all(|at| images.join(name(first + at)).exists());
+            if !is_drawn {
+                let requests: Vec<Request> = batch
+                    .iter()
+                    .map(|origin| Request {
+                        tokens: Some(origin.condition(token_width, |at| &tokens[at])),
+                        seed: origin.seed,
+                    })
+                    .collect();
+                for (at, pixels) in generator.images(&requests, strategy.guidance())?.into_iter().enumerate() {
+                    let image = Gray { width: size, height: size, pixels };
+                    let text =
+                        [("Recipe", recipe.to_owned()), ("Seed", batch[at].seed.to_string())];
+                    let text: Vec<(&str, &str)> =
+                        text.iter().map(|(key, value)| (*key, value.as_str())).collect();
+                    picture::write_synthetic_png(&images.join(name(first + at)), &image, &text)?;
+                }
+            }
+            bar.inc(batch.len() as u64);
+        }
+        table.extend(plan.iter().enumerate().map(|(at, origin)| {
+            row(format!("images/{}", name(at)), origin, strategy.guidance(), entries)
+        }));
+        let sheet = sheet(&plan, &images, name, sources.radiographs)?;
+        let path = folder.join(format!("sheet-{number}-{}.png", strategy.name().to_lowercase()));
+        picture::write_synthetic_png(&path, &sheet, &[("Recipe", recipe)])?;
+    }
+    write_table(&table, &folder.join(TABLE))?;
+    Ok(true)
+}
+
+/// Reads the table in `folder`.
+pub fn read_table(folder: &Path) -> Result<Vec<Sample>> {
+    let path = folder.join(TABLE);
+    let mut reader =
+        csv::Reader::from_path(&path).with_context(|| format!("cannot read {}", path.display()))?;
+    reader
+        .deserialize()
+        .collect::<Result<_, _>>()
+        .with_context(|| format!("{} is damaged", path.display()))
+}
+
+/// Reads the image of a row of the table in `folder`.
+pub fn read_image(folder: &Path, sample: &Sample) -> Result<Vec<f32>> {
+    Ok(file::read(&folder.join(&sample.file), &Window::Raw)?.pixels)
+}
+
+fn row(file: String, origin: &Origin, guidance: f64, entries: &[Entry]) -> Sample {
+    let first = &entries[origin.sources[0]];
+    let with = |label: Label| {
+        let names: Vec<&str> =
+            first.labels.iter().filter(|(_, value)| **value == label).map(|(name, _)| name.as_str()).collect();
+        names.join("|")
+    };
+    let key = |at: usize| format!("{:016x}", encode::key(&entries[at]));
+    Sample {
+        file,
+        synthetic: true,
+        strategy: origin.strategy.clone(),
+        source: key(origin.sources[0]),
+        source_2: origin.sources.get(1).map(|&at| key(at)),
+        weight: origin.weight,
+        seed: origin.seed,
+        guidance,
+        labels_present: with(Label::Present),
+        labels_absent: with(Label::Absent),
+        patient_group: first.patient.to_string(),
+        split: first.split.name().to_owned(),
+    }
+}
+
+/// Rows of source, sample, or source, sample, source for two of them.
+fn sheet(
+    plan: &[Origin],
+    images: &Path,
+    name: impl Fn(usize) -> String,
+    radiographs: &Radiographs,
+) -> Result<Gray> {
+    let mut tiles = Vec::new();
+    for (at, origin) in plan.iter().take(SHEET).enumerate() {
+        let source = |at: usize| Ok::<_, anyhow::Error>(radiographs.get(at)?.square.pixels.clone());
+        tiles.push(source(origin.sources[0])?);
+        tiles.push(file::read(&images.join(name(at)), &Window::Raw)?.pixels);
+        if let Some(&second) = origin.sources.get(1) {
+            tiles.push(source(second)?);
+        }
+    }
+    let columns = if plan.first().is_some_and(|origin| origin.sources.len() > 1) { 9 } else { 8 };
+    Ok(picture::contact_sheet(&tiles, radiographs.size(), columns))
+}
+
+fn write_table(table: &[Sample], path: &Path) -> Result<()> {
+    let mut writer = csv::Writer::from_writer(Vec::new());
+    for row in table {
+        writer.serialize(row)?;
+    }
+    let bytes = writer.into_inner().map_err(|error| error.into_error())?;
+    Ok(artifact::write_file(path, &bytes)?)
+}

@@ -1,0 +1,176 @@
+//! Checkpoints: everything a run needs to go on, complete or absent.
+//!
+//! One folder each, `checkpoint-<images seen>`: `model`, `ema`, `optimizer` and `task` as safetensors and
+//! `state.json` with counters, configuration and recipe. Written through [`crate::artifact`], so a reader
+//! finds all of it, verified, or none.
+
+use crate::artifact;
+use crate::data::loader::LoaderState;
+use crate::models::weights::{StateDict, file as weights_file};
+use anyhow::{Context, Result, ensure};
+use serde::{Deserialize, Serialize};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+/// The layout's version. A newer one is refused.
+const SCHEMA: u32 = 1;
+
+/// What is saved beside the weights.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Header {
+    /// Layout version.
+    pub schema: u32,
+    /// Hash of what decides the result (recipe section, upstream); another hash is another run.
+    pub inputs_hash: String,
+    /// Optimizer steps done.
+    pub step: u64,
+    /// Images seen.
+    pub images_seen: u64,
+    /// Steps left out because a gradient was not finite, in all.
+    pub skipped_steps: u64,
+    /// Seconds of training so far, over all restarts.
+    pub seconds: f64,
+    /// Where the data stands.
+    pub loader: LoaderState,
+    /// The task: its name and its network's configuration.
+    pub task: String,
+    /// The network's configuration.
+    pub config: serde_json::Value,
+    /// The resolved recipe.
+    pub recipe: String,
+    /// Where it was computed: device, threads, version of umbra.
+    pub environment: Environment,
+}
+
+/// Where a run was computed. Results on the CPU are equal bit for bit while this is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Environment {
+    /// As `--device` names it.
+    pub device: String,
+    /// Threads of the tensor library.
+    pub threads: usize,
+    /// Version of umbra.
+    pub version: String,
+}
+
+/// A checkpoint in memory.
+#[derive(Debug, Clone)]
+pub struct Checkpoint {
+    /// Counters and configuration.
+    pub header: Header,
+    /// What learns.
+    pub model: StateDict,
+    /// Its average.
+    pub ema: StateDict,
+    /// The optimizer's moments.
+    pub optimizer: StateDict,
+    /// What the task keeps.
+    pub task: StateDict,
+}
+
+/// Saves a checkpoint in `stage`, then removes all but the newest `keep`.
+pub fn save(checkpoint: &Checkpoint, stage: &Path, keep: usize) -> Result<PathBuf> {
+    let folder = stage.join(format!("checkpoint-{:012}", checkpoint.header.images_seen));
+    artifact::write_folder(&folder, |temporary| -> Result<()> {
+        for (name, state) in [
+            ("model", &checkpoint.model),
+            ("ema", &checkpoint.ema),
+            ("optimizer", &checkpoint.optimizer),
+            ("task", &checkpoint.task),
+        ] {
+            weights_file::write(&temporary.join(format!("{name}.safetensors")), state)?;
+        }
+        let header = serde_json::to_vec_pretty(&checkpoint.header)?;
+        fs::write(temporary.join("state.json"), header)?;
+        Ok(())
+    })?;
+    for old in list(stage)?.into_iter().skip(keep.max(2)) {
+        // A checkpoint that cannot be removed costs disk, not the run.
+        if let Err(error) = fs::remove_dir_all(&old) {
+            tracing::warn!(path = %old.display(), %error, "cannot remove an old checkpoint");
+        }
+    }
+    Ok(folder)
+}
+
+/// The newest checkpoint in `stage` that is whole; `None` when there is none at all.
+///
+/// A damaged one is named in a warning and passed over.
+///
+/// # Errors
+///
+/// When there are checkpoints and none of them is whole.
+pub fn newest(stage: &Path) -> Result<Option<PathBuf>> {
+    let all = list(stage)?;
+    for folder in &all {
+        match artifact::verify(folder) {
+            Ok(()) => return Ok(Some(folder.clone())),
+            Err(error) => tracing::warn!(%error, "passing over a damaged checkpoint"),
+        }
+    }
+    ensure!(
+        all.is_empty(),
+        "no whole checkpoint is left in {}; remove the folder to train again",
+        stage.display()
+    );
+    Ok(None)
+}
+
+/// Reads the counters and configuration of the checkpoint in `folder`.
+pub fn header(folder: &Path) -> Result<Header> {
+    let path = folder.join("state.json");
+    let text = fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
+    let schema = serde_json::from_slice::<serde_json::Value>(&text)
+        .ok()
+        .and_then(|value| value.get("schema")?.as_u64())
+        .with_context(|| format!("{} is not a checkpoint's state", path.display()))?;
+    ensure!(
+        schema <= u64::from(SCHEMA),
+        "{} has layout version {schema}; this umbra reads up to {SCHEMA}: use a newer umbra",
+        path.display()
+    );
+    serde_json::from_slice(&text).with_context(|| format!("{} is damaged", path.display()))
+}
+
+/// Reads one set of weights of the checkpoint in `folder`: "model", "ema", "optimizer" or "task".
+pub fn weights(folder: &Path, which: &str) -> Result<StateDict> {
+    Ok(weights_file::read(&folder.join(format!("{which}.safetensors")))?)
+}
+
+/// Reads all of the checkpoint in `folder`.
+pub fn load(folder: &Path) -> Result<Checkpoint> {
+    Ok(Checkpoint {
+        header: header(folder)?,
+        model: weights(folder, "model")?,
+        ema: weights(folder, "ema")?,
+        optimizer: weights(folder, "optimizer")?,
+        task: weights(folder, "task")?,
+    })
+}
+
+/// The layout version to write.
+pub fn schema() -> u32 {
+    SCHEMA
+}
+
+/// All checkpoint folders in `stage`, newest first.
+pub fn list(stage: &Path) -> Result<Vec<PathBuf>> {
+    let entries = match fs::read_dir(stage) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(error).with_context(|| format!("cannot read {}", stage.display())),
+    };
+    let mut found: Vec<PathBuf> = entries
+        .filter_map(|entry| Some(entry.ok()?.path()))
+        .filter(|path| {
+            let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+            let digits = name.strip_prefix("checkpoint-").unwrap_or_default();
+            digits.len() == 12 && digits.bytes().all(|byte| byte.is_ascii_digit())
+        })
+        .collect();
+    found.sort();
+    found.reverse();
+    Ok(found)
+}

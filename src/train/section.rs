@@ -1,0 +1,144 @@
+//! The recipe's `train:` sections: how long and how fast.
+
+use super::learning_rate::Decay;
+use crate::models::layers::Compute;
+use serde::{Deserialize, Serialize};
+
+/// How long and how fast to train one network. Counts are in images, so that a batch size can change
+/// without changing the meaning of the rest.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Train {
+    /// Images to train on, counted over all passes.
+    pub images: u64,
+    /// Images per optimizer step, over all accumulation rounds.
+    pub batch_size: usize,
+    /// Images per forward pass; smaller than `batch_size` saves memory and computes the same mean gradient.
+    /// None: the whole batch.
+    pub micro_batch_size: Option<usize>,
+    /// Learning rate after warm-up.
+    pub peak_learning_rate: f64,
+    /// Images over which the learning rate rises linearly from 0.
+    pub warm_up: u64,
+    /// What the learning rate does after warm-up.
+    pub decay: Decay,
+    /// AdamW's decoupled weight decay; not applied to norms and biases.
+    pub weight_decay: f64,
+    /// AdamW's moment decays.
+    pub betas: (f64, f64),
+    /// Largest global gradient norm; larger gradients are scaled down to it. None: no clipping.
+    pub clip_norm: Option<f64>,
+    /// Decay per step of the averaged weights that are validated, sampled and exported.
+    pub ema_decay: f64,
+    /// Number format of the forward and backward pass; weights, norms, softmax and loss stay F32.
+    pub compute: Compute,
+    /// Images between log records.
+    pub log_every: u64,
+    /// Images between validations. The first is before any step, the last at the end.
+    pub validate_every: u64,
+    /// Images between preview pictures. None: none.
+    pub preview_every: Option<u64>,
+    /// Images between checkpoints. One is always written at the end and when a signal comes.
+    pub save_every: u64,
+    /// Checkpoints kept, at least 2.
+    pub keep: usize,
+    /// Steps in a row with a gradient that is not finite before the run gives up.
+    pub max_skipped_steps: u32,
+}
+
+impl Default for Train {
+    fn default() -> Self {
+        Self {
+            images: 100_000,
+            batch_size: 16,
+            micro_batch_size: None,
+            peak_learning_rate: 1e-4,
+            warm_up: 0,
+            decay: Decay::default(),
+            weight_decay: 0.01,
+            betas: (0.9, 0.999),
+            clip_norm: Some(1.0),
+            ema_decay: 0.999,
+            compute: Compute::F32,
+            log_every: 500,
+            validate_every: 10_000,
+            preview_every: None,
+            save_every: 10_000,
+            keep: 2,
+            max_skipped_steps: 20,
+        }
+    }
+}
+
+impl Train {
+    /// The section without what only extends, records or resumes a run: what a stage's hash covers.
+    pub fn meaning(&self) -> Self {
+        let Self { images, log_every, validate_every, preview_every, save_every, keep, .. } =
+            Self::default();
+        Self {
+            images,
+            log_every,
+            validate_every,
+            preview_every,
+            save_every,
+            keep,
+            micro_batch_size: None,
+            ..self.clone()
+        }
+    }
+
+    /// Faults, each a sentence that starts with `place`, the section's name in the recipe.
+    pub fn faults(&self, place: &str) -> Vec<String> {
+        let mut faults = Vec::new();
+        let mut demand = |holds: bool, what: String| {
+            if !holds {
+                faults.push(format!("{place}.{what}"));
+            }
+        };
+        demand(self.images > 0, format!("images is {}; expected at least 1", self.images));
+        demand(
+            (1..=65_536).contains(&self.batch_size),
+            format!("batch_size is {}; expected 1 to 65536", self.batch_size),
+        );
+        if let Some(micro) = self.micro_batch_size {
+            demand(
+                micro > 0 && micro <= self.batch_size,
+                format!("micro_batch_size is {micro}; expected 1 to batch_size ({})", self.batch_size),
+            );
+        }
+        demand(
+            self.peak_learning_rate > 0.0 && self.peak_learning_rate <= 1.0,
+            format!("peak_learning_rate is {}; expected above 0 and at most 1", self.peak_learning_rate),
+        );
+        demand(
+            self.warm_up <= self.images,
+            format!("warm_up is {} images, longer than the run ({} images)", self.warm_up, self.images),
+        );
+        demand(
+            (0.0..1.0).contains(&self.ema_decay),
+            format!("ema_decay is {}; expected at least 0 and below 1", self.ema_decay),
+        );
+        let (beta1, beta2) = self.betas;
+        demand(
+            (0.0..1.0).contains(&beta1) && (0.0..1.0).contains(&beta2),
+            format!("betas are ({beta1}, {beta2}); expected both at least 0 and below 1"),
+        );
+        demand(
+            self.weight_decay >= 0.0 && self.weight_decay.is_finite(),
+            format!("weight_decay is {}; expected at least 0", self.weight_decay),
+        );
+        if let Some(clip) = self.clip_norm {
+            demand(clip > 0.0, format!("clip_norm is {clip}; expected above 0 (or None)"));
+        }
+        for (name, every) in [
+            ("log_every", self.log_every),
+            ("validate_every", self.validate_every),
+            ("save_every", self.save_every),
+            ("preview_every", self.preview_every.unwrap_or(1)),
+        ] {
+            demand(every > 0, format!("{name} is 0; expected at least 1 image"));
+        }
+        demand(self.keep >= 2, format!("keep is {}; expected at least 2 checkpoints", self.keep));
+        faults
+    }
+}

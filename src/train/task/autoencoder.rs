@@ -1,0 +1,208 @@
+//! Training the autoencoder: images in, the same images out, through a small Gaussian latent.
+
+use super::{Loss, Progress, Task};
+use crate::data::{
+    image::{Gray, Square},
+    loader::{SampleError, Samples},
+    radiographs::Radiographs,
+};
+use crate::evaluate::picture::contact_sheet;
+use crate::metric;
+use crate::models::autoencoder::{AutoencoderKl, AutoencoderKlConfig};
+use crate::random::Stream;
+use anyhow::Result;
+use burn::tensor::{Device, Tensor, TensorData};
+use serde::{Deserialize, Serialize};
+use std::sync::Arc;
+
+/// What the reconstruction is judged by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Reconstruction {
+    /// Mean absolute difference; sharper edges.
+    Absolute,
+    /// Mean squared difference; the highest PSNR.
+    Squared,
+}
+
+/// The autoencoder's loss.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct KlLoss {
+    /// What the reconstruction is judged by.
+    pub reconstruction: Reconstruction,
+    /// Weight of the KL divergence to a standard normal, summed over the latent and divided by the number of
+    /// pixels (so that 1e-6 means what it means in the latent diffusion paper, arXiv 2112.10752).
+    pub kl_weight: f64,
+    /// Weight of the mean absolute difference between horizontal and vertical pixel gradients; keeps edges.
+    pub gradient_weight: f64,
+}
+
+impl Default for KlLoss {
+    fn default() -> Self {
+        Self { reconstruction: Reconstruction::Squared, kl_weight: 1e-6, gradient_weight: 0.0 }
+    }
+}
+
+/// The task. Images are in [0, 1] as read and in [-1, 1] inside the network.
+pub struct AutoencoderTask {
+    /// The network's shape.
+    pub network: AutoencoderKlConfig,
+    /// The loss.
+    pub loss: KlLoss,
+    /// What it learns from.
+    pub train: Arc<Radiographs>,
+    /// What it is measured on.
+    pub valid: Arc<Radiographs>,
+    /// The recipe's seed.
+    pub seed: u64,
+    /// Where it computes, without autodiff.
+    pub device: Device,
+    /// Images per forward pass when measuring.
+    pub batch_size: usize,
+}
+
+/// An image and the draw of its latent.
+pub struct Item {
+    square: Arc<Square>,
+    noise: Vec<f32>,
+}
+
+struct Images {
+    radiographs: Arc<Radiographs>,
+    noise: Stream,
+    latent_values: usize,
+}
+
+impl Samples for Images {
+    type Item = Item;
+
+    fn len(&self) -> u64 {
+        self.radiographs.len() as u64
+    }
+
+    fn get(&self, index: u64, position: u64) -> Result<Item, SampleError> {
+        let square = self.radiographs.get(index as usize).map_err(SampleError::new)?;
+        Ok(Item { square, noise: self.noise.at(position).normals(self.latent_values) })
+    }
+}
+
+impl Task for AutoencoderTask {
+    type Model = AutoencoderKl;
+    type Item = Item;
+
+    fn name(&self) -> &'static str {
+        "autoencoder"
+    }
+
+    fn samples(&self) -> Arc<dyn Samples<Item = Item>> {
+        let side = self.train.size() / self.network.factor();
+        Arc::new(Images {
+            radiographs: self.train.clone(),
+            noise: Stream::new(self.seed, "autoencoder/posterior"),
+            latent_values: self.network.latent_channels * side * side,
+        })
+    }
+
+    fn loss(
+        &mut self,
+        model: &AutoencoderKl,
+        _ema: &AutoencoderKl,
+        items: &[Item],
+        _progress: Progress,
+    ) -> Loss {
+        let device = self.device.clone().autodiff();
+        let images = stack(items.iter().map(|item| &item.square.pixels[..]), self.train.size(), &device);
+        let pixels = images.dims()[2] * images.dims()[3];
+        let images = images * 2.0 - 1.0;
+
+        let moments = model.encode(images.clone());
+        let noise: Vec<f32> = items.iter().flat_map(|item| item.noise.iter().copied()).collect();
+        let noise = Tensor::from_data(TensorData::new(noise, moments.mean.dims()), &device);
+        let restored = model.decode(moments.sample(noise));
+
+        let difference = restored.clone() - images.clone();
+        let reconstruction = match self.loss.reconstruction {
+            Reconstruction::Absolute => difference.abs().mean(),
+            Reconstruction::Squared => difference.square().mean(),
+        };
+        let kl = moments.kl().mean() / pixels as f64;
+        let mut total = reconstruction.clone() + kl.clone() * self.loss.kl_weight;
+        if self.loss.gradient_weight > 0.0 {
+            total = total + gradient_difference(restored, images) * self.loss.gradient_weight;
+        }
+        let parts = vec![("train/reconstruction", reconstruction.inner()), ("train/kl", kl.inner())];
+        Loss { total, parts }
+    }
+
+    fn validate(&self, ema: &AutoencoderKl) -> Result<Vec<(&'static str, f64)>> {
+        let restored = reconstruct(ema, &self.valid, self.valid.len(), self.batch_size, &self.device)?;
+        let mut sum = 0.0;
+        for (square, restored) in &restored {
+            sum += metric::psnr(&square.pixels, restored, Some(&content_mask(square)));
+        }
+        Ok(vec![("validation/psnr_db", sum / restored.len() as f64)])
+    }
+
+    fn preview(&self, ema: &AutoencoderKl) -> Result<Option<Gray>> {
+        let shown = reconstruct(ema, &self.valid, 8, self.batch_size, &self.device)?;
+        let tiles = shown.into_iter().flat_map(|(square, restored)| [square.pixels.clone(), restored]);
+        Ok(Some(contact_sheet(&tiles.collect::<Vec<_>>(), self.valid.size(), 8)))
+    }
+
+    fn config(&self) -> serde_json::Value {
+        serde_json::to_value(&self.network).expect("a network's configuration is plain data")
+    }
+}
+
+/// The first `count` images and what the autoencoder makes of them (posterior mean), in [0, 1].
+pub fn reconstruct(
+    model: &AutoencoderKl,
+    images: &Radiographs,
+    count: usize,
+    batch_size: usize,
+    device: &Device,
+) -> Result<Vec<(Arc<Square>, Vec<f32>)>> {
+    let mut out = Vec::new();
+    let indices: Vec<usize> = (0..count.min(images.len())).collect();
+    for chunk in indices.chunks(batch_size) {
+        let squares = chunk.iter().map(|&at| images.get(at)).collect::<Result<Vec<_>, _>>()?;
+        let batch = stack(squares.iter().map(|square| &square.pixels[..]), images.size(), device);
+        let latents = model.encode(batch * 2.0 - 1.0).mean;
+        out.extend(squares.into_iter().zip(to_images(model.decode(latents))?));
+    }
+    Ok(out)
+}
+
+/// Images of `size` × `size` as a tensor [B, 1, size, size], values as they are.
+pub fn stack<'a>(
+    images: impl IntoIterator<Item = &'a [f32]>,
+    size: usize,
+    device: &Device,
+) -> Tensor<4> {
+    let values: Vec<f32> = images.into_iter().flatten().copied().collect();
+    let batch = values.len() / (size * size);
+    Tensor::from_data(TensorData::new(values, [batch, 1, size, size]), device)
+}
+
+/// A decoder's output [B, C, H, W] in [-1, 1] as grey images in [0, 1], channels averaged.
+pub fn to_images(decoded: Tensor<4>) -> Result<Vec<Vec<f32>>> {
+    let [_, _, height, width] = decoded.dims();
+    let gray = decoded.mean_dim(1).clamp(-1.0, 1.0) * 0.5 + 0.5;
+    let values = gray.into_data().into_vec::<f32>().map_err(|error| anyhow::anyhow!("{error:?}"))?;
+    Ok(values.chunks_exact(height * width).map(<[f32]>::to_vec).collect())
+}
+
+/// Where a square shows image rather than padding.
+pub fn content_mask(square: &Square) -> Vec<bool> {
+    (0..square.size * square.size)
+        .map(|at| square.is_content(at % square.size, at / square.size))
+        .collect()
+}
+
+fn gradient_difference(a: Tensor<4>, b: Tensor<4>) -> Tensor<1> {
+    let [_, _, height, width] = a.dims();
+    let difference = a - b;
+    let down = difference.clone().slice_dim(2, 1..height) - difference.clone().slice_dim(2, 0..height - 1);
+    let right = difference.clone().slice_dim(3, 1..width) - difference.slice_dim(3, 0..width - 1);
+    (down.abs().mean() + right.abs().mean()) * 0.5
+}

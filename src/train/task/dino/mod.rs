@@ -1,0 +1,314 @@
+//! Training the encoder without labels: self-distillation (DINO, arXiv 2104.14294).
+//!
+//! A student sees all views of an image, a teacher (the student's average) only the large ones; the student
+//! learns to predict the teacher's prototype scores. Centring and sharpening keep it from collapsing, and
+//! validation watches whether they do.
+
+mod head;
+mod views;
+
+pub use head::{Head, HeadConfig};
+pub use views::Views;
+
+use super::{Loss, Progress, Task, autoencoder::stack};
+use crate::data::{
+    loader::{SampleError, Samples},
+    radiographs::Radiographs,
+};
+use crate::metric;
+use crate::models::{
+    encoder::{Vit, VitConfig},
+    init::Init,
+    weights::StateDict,
+};
+use crate::random::Stream;
+use anyhow::{Context, Result};
+use burn::{
+    module::Module,
+    tensor::{Device, Tensor, TensorData, activation::{log_softmax, softmax}},
+};
+use serde::{Deserialize, Serialize};
+use std::{f64::consts::PI, sync::Arc};
+
+/// Self-distillation's own settings.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Dino {
+    /// How views are drawn.
+    pub views: Views,
+    /// The projection head.
+    pub head: HeadConfig,
+    /// Softmax temperature of the student.
+    pub student_temperature: f64,
+    /// Softmax temperature of the teacher: at the start, and after `teacher_warm_up`.
+    pub teacher_temperature: (f64, f64),
+    /// Images over which the teacher's temperature rises.
+    pub teacher_warm_up: u64,
+    /// Decay of the teacher at the start; rises to 1 by a cosine.
+    pub teacher_momentum: f64,
+    /// Decay of the running mean of the teacher's scores.
+    pub center_momentum: f64,
+    /// Weight decay at the end; it goes there by a cosine from the recipe's `weight_decay`.
+    pub final_weight_decay: f64,
+    /// Images during which the prototypes stand still.
+    pub freeze_prototypes: u64,
+    /// Weight of the KoLeo regulariser (arXiv 2304.07193), which spreads embeddings apart. 0 for none.
+    pub koleo: f64,
+}
+
+impl Default for Dino {
+    fn default() -> Self {
+        Self {
+            views: Views::default(),
+            head: HeadConfig::default(),
+            student_temperature: 0.1,
+            teacher_temperature: (0.04, 0.07),
+            teacher_warm_up: 0,
+            teacher_momentum: 0.996,
+            center_momentum: 0.9,
+            final_weight_decay: 0.4,
+            freeze_prototypes: 0,
+            koleo: 0.0,
+        }
+    }
+}
+
+/// Backbone and head: the student, and as its average the teacher.
+#[derive(Module, Debug)]
+pub struct Distilled {
+    /// What later stages use.
+    pub backbone: Vit,
+    /// What only training uses.
+    pub head: Head,
+}
+
+impl Distilled {
+    /// A new student.
+    pub fn new(vit: &VitConfig, head: &HeadConfig, seed: u64, device: &Device) -> Self {
+        let mut init = Init::new(Stream::new(seed, "encoder/init"));
+        let backbone = vit.init(&mut init, device);
+        let head = head.init(vit.hidden_size, &mut init, device);
+        Self { backbone, head }
+    }
+
+    /// Class embeddings [B, D] of grey views [B, 1, S, S] in [0, 1].
+    fn embed(&self, views: Tensor<4>) -> Tensor<2> {
+        let tokens = self.backbone.forward(normalise(views));
+        let [batch, _, width] = tokens.dims();
+        tokens.slice_dim(1, 0..1).reshape([batch, width])
+    }
+}
+
+/// What the encoder sees: grey values in [0, 1] shifted and scaled to about zero mean and unit variance.
+pub fn normalise(images: Tensor<4>) -> Tensor<4> {
+    (images - 0.5) * 4.0
+}
+
+/// The task.
+pub struct DinoTask {
+    /// The encoder's shape.
+    pub network: VitConfig,
+    /// Its training.
+    pub dino: Dino,
+    /// What it learns from.
+    pub train: Arc<Radiographs>,
+    /// What it is measured on.
+    pub valid: Arc<Radiographs>,
+    /// The recipe's seed.
+    pub seed: u64,
+    /// Where it computes, without autodiff.
+    pub device: Device,
+    /// Images per forward pass when measuring.
+    pub batch_size: usize,
+    /// Running mean of the teacher's scores, [1, K].
+    pub center: Tensor<2>,
+}
+
+/// The views of one image.
+pub struct Item {
+    views: views::Drawn,
+}
+
+struct Viewed {
+    radiographs: Arc<Radiographs>,
+    views: Views,
+    stream: Stream,
+}
+
+impl Samples for Viewed {
+    type Item = Item;
+
+    fn len(&self) -> u64 {
+        self.radiographs.len() as u64
+    }
+
+    fn get(&self, index: u64, position: u64) -> Result<Item, SampleError> {
+        let square = self.radiographs.get(index as usize).map_err(SampleError::new)?;
+        Ok(Item { views: self.views.draw(&square, &mut self.stream.at(position)) })
+    }
+}
+
+impl DinoTask {
+    fn teacher_temperature(&self, progress: Progress) -> f64 {
+        let (first, last) = self.dino.teacher_temperature;
+        let done = progress.images_seen as f64 / self.dino.teacher_warm_up.max(1) as f64;
+        first + (last - first) * done.min(1.0)
+    }
+}
+
+impl Task for DinoTask {
+    type Model = Distilled;
+    type Item = Item;
+
+    fn name(&self) -> &'static str {
+        "encoder"
+    }
+
+    fn samples(&self) -> Arc<dyn Samples<Item = Item>> {
+        Arc::new(Viewed {
+            radiographs: self.train.clone(),
+            views: self.dino.views.clone(),
+            stream: Stream::new(self.seed, "encoder/views"),
+        })
+    }
+
+    fn loss(
+        &mut self,
+        student: &Distilled,
+        teacher: &Distilled,
+        items: &[Item],
+        progress: Progress,
+    ) -> Loss {
+        let device = self.device.clone().autodiff();
+        let (batch, size) = (items.len(), self.train.size());
+        // View-major: all first views, then all second ones.
+        let globals = |device: &Device| {
+            let views = (0..2).flat_map(|view| items.iter().map(move |item| &item.views.globals[view][..]));
+            stack(views, size, device)
+        };
+        let targets = teacher.head.forward(teacher.embed(globals(&self.device)), false); // [2B, K]
+        let temperature = self.teacher_temperature(progress);
+        let sharp = softmax((targets.clone() - self.center.clone()) / temperature, 1);
+        let momentum = self.dino.center_momentum;
+        self.center = self.center.clone() * momentum + targets.mean_dim(0) * (1.0 - momentum);
+        let entropy = -(sharp.clone() * (sharp.clone() + 1e-9).log()).sum_dim(1).mean();
+
+        let frozen = progress.images_seen < self.dino.freeze_prototypes;
+        let embeddings = student.embed(globals(&device)); // [2B, D]
+        let mut views = vec![student.head.forward(embeddings.clone(), frozen)];
+        if self.dino.views.num_local > 0 {
+            let locals = (0..self.dino.views.num_local)
+                .flat_map(|view| items.iter().map(move |item| &item.views.locals[view][..]));
+            let locals = stack(locals, self.dino.views.local_size, &device);
+            views.push(student.head.forward(student.embed(locals), frozen));
+        }
+        let scores = Tensor::cat(views, 0); // [(2 + L)B, K]
+        let log_student = log_softmax(scores / self.dino.student_temperature, 1);
+
+        // Every student view against every teacher view, except a view against itself.
+        let num_views = 2 + self.dino.views.num_local;
+        let sharp = Tensor::from_inner(sharp);
+        let mut sum = Tensor::<1>::zeros([1], &device);
+        for teacher_view in 0..2 {
+            let target = sharp.clone().slice_dim(0, teacher_view * batch..(teacher_view + 1) * batch);
+            for view in (0..num_views).filter(|&view| view != teacher_view) {
+                let log_view = log_student.clone().slice_dim(0, view * batch..(view + 1) * batch);
+                sum = sum - (target.clone() * log_view).sum_dim(1).mean();
+            }
+        }
+        let mut total = sum / (2 * (num_views - 1)) as f64;
+        let mut parts = vec![("train/teacher_entropy", entropy)];
+        if self.dino.koleo > 0.0 {
+            let spread = koleo(embeddings.clone().slice_dim(0, 0..batch))
+                + koleo(embeddings.slice_dim(0, batch..2 * batch));
+            parts.push(("train/koleo", spread.clone().inner()));
+            total = total + spread * self.dino.koleo;
+        }
+        Loss { total, parts }
+    }
+
+    fn ema_decay(&self, _recipe: f64, progress: Progress) -> f64 {
+        cosine(self.dino.teacher_momentum, 1.0, progress.fraction())
+    }
+
+    fn weight_decay(&self, recipe: f64, progress: Progress) -> f64 {
+        cosine(recipe, self.dino.final_weight_decay, progress.fraction())
+    }
+
+    /// Collapse shows as an effective rank near 1 and a mean cosine near 1.
+    fn validate(&self, ema: &Distilled) -> Result<Vec<(&'static str, f64)>> {
+        let embeddings = embed_all(&ema.backbone, &self.valid, self.batch_size, &self.device)?;
+        let rank = metric::effective_rank(&embeddings);
+        if rank < 2.0 {
+            tracing::warn!(
+                effective_rank = rank,
+                "the encoder is collapsing: its embeddings are nearly all alike"
+            );
+        }
+        Ok(vec![
+            ("validation/effective_rank", rank),
+            ("validation/mean_cosine", metric::mean_cosine(&embeddings)),
+        ])
+    }
+
+    fn state(&self) -> StateDict {
+        StateDict::from([("center".to_owned(), self.center.to_data())])
+    }
+
+    fn restore(&mut self, mut state: StateDict) -> Result<()> {
+        let center = state.remove("center").context("the checkpoint has no centre")?;
+        self.center = Tensor::from_data(center, &self.device);
+        Ok(())
+    }
+
+    fn config(&self) -> serde_json::Value {
+        serde_json::json!({ "network": self.network, "head": self.dino.head })
+    }
+}
+
+/// The class embedding of every image, in order.
+pub fn embed_all(
+    vit: &Vit,
+    images: &Radiographs,
+    batch_size: usize,
+    device: &Device,
+) -> Result<Vec<Vec<f32>>> {
+    let mut out = Vec::with_capacity(images.len());
+    let indices: Vec<usize> = (0..images.len()).collect();
+    for chunk in indices.chunks(batch_size) {
+        let squares = chunk.iter().map(|&at| images.get(at)).collect::<Result<Vec<_>, _>>()?;
+        let batch = stack(squares.iter().map(|square| &square.pixels[..]), images.size(), device);
+        out.extend(embed(vit, batch)?);
+    }
+    Ok(out)
+}
+
+/// Class embeddings of grey images [B, 1, S, S] in [0, 1].
+pub fn embed(vit: &Vit, images: Tensor<4>) -> Result<Vec<Vec<f32>>> {
+    let tokens = vit.forward(normalise(images));
+    let [_, _, width] = tokens.dims();
+    let data = tokens.slice_dim(1, 0..1).into_data();
+    let values = data.into_vec::<f32>().map_err(|error| anyhow::anyhow!("{error:?}"))?;
+    Ok(values.chunks_exact(width).map(<[f32]>::to_vec).collect())
+}
+
+/// Mean negative log distance to the nearest other row, rows on the unit sphere (arXiv 2304.07193, section 4).
+fn koleo(embeddings: Tensor<2>) -> Tensor<1> {
+    let [batch, _] = embeddings.dims();
+    let device = embeddings.device();
+    let rows = head::unit(embeddings);
+    let cosine = rows.clone().matmul(rows.transpose());
+    let itself = Tensor::<2>::eye(batch, &device) * 2.0;
+    let nearest = (cosine - itself).max_dim(1); // [B, 1]
+    let distance = (nearest * -2.0 + 2.0).clamp_min(1e-8).sqrt();
+    -distance.log().mean()
+}
+
+fn cosine(first: f64, last: f64, done: f64) -> f64 {
+    last + (first - last) * 0.5 * (1.0 + (PI * done).cos())
+}
+
+/// A centre of zeros for `prototypes` scores.
+pub fn fresh_center(prototypes: usize, device: &Device) -> Tensor<2> {
+    Tensor::from_data(TensorData::new(vec![0f32; prototypes], [1, prototypes]), device)
+}

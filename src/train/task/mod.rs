@@ -1,0 +1,94 @@
+//! What can be trained. One loop trains them all; each task says what a sample is and what the loss is.
+
+pub mod autoencoder;
+pub mod denoiser;
+pub mod dino;
+
+use crate::data::{image::Gray, loader::Samples};
+use crate::models::weights::StateDict;
+use anyhow::Result;
+use burn::{module::Module, tensor::Tensor};
+use std::sync::Arc;
+
+/// Something trainable: samples in, a scalar loss out.
+///
+/// `Model` is what learns. The loop keeps an exponential average of it (`ema`), which is what validation,
+/// previews and later stages use, and which self-distillation uses as its teacher.
+pub trait Task {
+    /// What learns.
+    type Model: Module + Clone;
+    /// One sample, as the loader's threads deliver it.
+    type Item: Send + 'static;
+
+    /// The stage's name in folders, logs and reports.
+    fn name(&self) -> &'static str;
+
+    /// The samples, with everything random already drawn by their position.
+    fn samples(&self) -> Arc<dyn Samples<Item = Self::Item>>;
+
+    /// The loss of a micro-batch, a mean over its items, on the autodiff device. Shape [1].
+    fn loss(&mut self, model: &Self::Model, ema: &Self::Model, items: &[Self::Item], progress: Progress)
+    -> Loss;
+
+    /// After the weights took a step.
+    fn after_step(&mut self, _progress: Progress) {}
+
+    /// Decay of the average at this step; `recipe` is the recipe's `ema_decay`.
+    fn ema_decay(&self, recipe: f64, progress: Progress) -> f64 {
+        // The usual warm-up: the first weights are forgotten quickly.
+        let steps = progress.step as f64;
+        recipe.min((1.0 + steps) / (10.0 + steps))
+    }
+
+    /// Weight decay at this step; `recipe` is the recipe's `weight_decay`.
+    fn weight_decay(&self, recipe: f64, _progress: Progress) -> f64 {
+        recipe
+    }
+
+    /// Figures on the validation split, from the averaged weights. Names are `group/name`.
+    fn validate(&self, ema: &Self::Model) -> Result<Vec<(&'static str, f64)>>;
+
+    /// A picture of how far it is.
+    fn preview(&self, _ema: &Self::Model) -> Result<Option<Gray>> {
+        Ok(None)
+    }
+
+    /// What else must survive a restart.
+    fn state(&self) -> StateDict {
+        StateDict::new()
+    }
+
+    /// Takes back what [`Task::state`] gave.
+    fn restore(&mut self, _state: StateDict) -> Result<()> {
+        Ok(())
+    }
+
+    /// The network's configuration, as JSON: with it a checkpoint opens without its recipe.
+    fn config(&self) -> serde_json::Value;
+}
+
+/// How far a run is.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Progress {
+    /// Optimizer steps done.
+    pub step: u64,
+    /// Images seen.
+    pub images_seen: u64,
+    /// Images to see in all.
+    pub images: u64,
+}
+
+impl Progress {
+    /// The done fraction, in [0, 1].
+    pub fn fraction(&self) -> f64 {
+        (self.images_seen as f64 / self.images.max(1) as f64).min(1.0)
+    }
+}
+
+/// A loss and whatever else is worth a curve.
+pub struct Loss {
+    /// Shape [1], tracked.
+    pub total: Tensor<1>,
+    /// Other scalars, shape [1], not tracked.
+    pub parts: Vec<(&'static str, Tensor<1>)>,
+}
