@@ -1,1 +1,7 @@
 //! integration tests
+
+mod artifact;
+mod interrupt;
+mod loader;
+mod store;
+mod telemetry;
