@@ -75,7 +75,6 @@ impl Metrics {
         let mut file =
             File::options().write(true).create(true).truncate(false).open(&path).map_err(write)?;
         file.set_len(kept).map_err(write)?;
-        io::Seek::seek(&mut file, io::SeekFrom::End(0)).map_err(write)?;
         let events = EventFile::create(folder, images_seen + 1)
             .map_err(|source| MetricsError::Write { path: folder.to_owned(), source })?;
         Ok(Self { path, file, events })

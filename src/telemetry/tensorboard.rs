@@ -22,8 +22,9 @@ impl EventFile {
         let (path, file) = create_new(folder)?;
         let mut events = Self { path, file };
         events.write(0, &[field(3, Value::Bytes(b"brain.Event:2"))])?;
-        let session_start = field(1, Value::Integer(1));
-        events.write(first_step, &[field(7, Value::Bytes(&session_start))])?;
+        // A log of what happens to the program, status START: what makes TensorBoard drop the void points.
+        let start = field(1, Value::Integer(1));
+        events.write(first_step, &[field(7, Value::Bytes(&start))])?;
         Ok(events)
     }
 

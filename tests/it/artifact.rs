@@ -1,7 +1,9 @@
 //! Atomic files and folders, against damage and interruption.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::Duration;
 use umbra::artifact::{self, ArtifactError, Hasher, Lock, Stamp};
 
 fn write(path: &Path, weights: &[u8]) -> Result<(), ArtifactError> {
@@ -175,4 +177,34 @@ fn a_stamp_says_whether_a_stage_is_up_to_date() {
     assert!(!stamp("(size: 128)").is_left_in(home.path()).unwrap());
     fs::write(home.path().join("stamp.json"), b"{").unwrap();
     assert!(matches!(Stamp::read(home.path()), Err(ArtifactError::Damaged { .. })));
+}
+
+const FOLDER: &str = "UMBRA_TEST_FOLDER";
+
+/// Run by the test below, with the folder in the environment: writes until it is killed.
+#[test]
+#[ignore = "takes minutes, if nobody kills it"]
+fn writing_for_ever() {
+    let path = PathBuf::from(std::env::var_os(FOLDER).unwrap());
+    (0..100_000u64).for_each(|number| write(&path, &number.to_le_bytes().repeat(10_000)).unwrap());
+}
+
+#[test]
+fn a_killed_writer_leaves_a_whole_folder() {
+    let home = tempfile::tempdir().unwrap();
+    let path = home.path().join("checkpoint");
+    write(&path, b"first").unwrap();
+    for kill in 0..20 {
+        let mut writer = Command::new(std::env::current_exe().unwrap())
+            .args(["artifact::writing_for_ever", "--exact", "--ignored", "--quiet"])
+            .env(FOLDER, &path)
+            .stdout(Stdio::null())
+            .spawn()
+            .unwrap();
+        std::thread::sleep(Duration::from_millis(30 + kill * 7));
+        writer.kill().unwrap();
+        writer.wait().unwrap();
+        artifact::verify(&path).unwrap();
+        assert!(weights(&artifact::current(&path).unwrap()).len() > 5, "it wrote something");
+    }
 }

@@ -1,9 +1,12 @@
 //! Numbers and events, over restarts.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::process::Command;
 use umbra::telemetry::log::{self, Verbosity};
 use umbra::telemetry::metrics::{self, Metrics, MetricsError};
+
+const FOLDER: &str = "UMBRA_TEST_FOLDER";
 
 fn text(folder: &Path) -> String {
     fs::read_to_string(folder.join("metrics.jsonl")).unwrap()
@@ -53,23 +56,40 @@ fn metrics_that_are_not_ours_are_told_by_line() {
     assert!(said.starts_with("cannot write metrics to ") && said.contains("nowhere"), "{said}");
 }
 
+/// Run by the test below, with the folder in the environment: the log belongs to a whole process.
 #[test]
-fn events_reach_the_log_file_with_their_time() {
-    let home = tempfile::tempdir().unwrap();
-    let path = home.path().join("log.txt");
+#[ignore = "takes its process's log"]
+fn some_events() {
+    let folder = PathBuf::from(std::env::var_os(FOLDER).unwrap());
     log::init(Verbosity::Quiet);
     log::init(Verbosity::Normal);
-    log::to_file(&path).unwrap();
+    tracing::warn!("no file yet");
+    log::to_file(&folder.join("log.txt")).unwrap();
     tracing::info!(target: "umbra::train", "training on {} images", 5);
     tracing::warn!(index = 12, reason = %"cannot\ndecode", "sample replaced");
     tracing::info!(target: "some_library", "chatter");
-    let text = fs::read_to_string(&path).unwrap();
-    // Tests beside this one may warn as well.
-    let ours = |line: &&str| !line.contains("position");
-    let lines: Vec<_> =
-        text.lines().filter(ours).map(|line| line.split_once(' ').unwrap()).collect();
-    assert_eq!(lines[0].1, "training on 5 images");
-    assert_eq!(lines[1].1, "warning: sample replaced (index 12, reason cannot decode)");
-    assert_eq!(lines.len(), 2);
-    assert!(lines[0].0.starts_with("20") && lines[0].0.ends_with('Z'), "{}", lines[0].0);
+    tracing::error!(target: "some_library", "device lost");
+}
+
+#[test]
+fn events_reach_the_terminal_and_the_log_file() {
+    let home = tempfile::tempdir().unwrap();
+    let output = Command::new(std::env::current_exe().unwrap())
+        .args(["telemetry::some_events", "--exact", "--ignored", "--nocapture"])
+        .env(FOLDER, home.path())
+        .output()
+        .unwrap();
+    let warning = "warning: sample replaced (index 12, reason cannot decode)";
+    let terminal = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(
+        terminal.lines().collect::<Vec<_>>(),
+        ["warning: no file yet", warning, "error: device lost"]
+    );
+    let text = fs::read_to_string(home.path().join("log.txt")).unwrap();
+    let lines: Vec<_> = text.lines().map(|line| line.split_once(' ').unwrap()).collect();
+    let said: Vec<_> = lines.iter().map(|(_, said)| *said).collect();
+    assert_eq!(said, ["training on 5 images", warning, "error: device lost"]);
+    for (time, _) in lines {
+        assert!(time.starts_with("20") && time.ends_with('Z'), "{time}");
+    }
 }
