@@ -7,6 +7,7 @@ pub mod device;
 pub mod diffusion;
 pub mod encode;
 pub mod evaluate;
+pub mod interrupt;
 pub mod metric;
 pub mod models;
 pub mod pipeline;
