@@ -30,8 +30,7 @@ impl Fill {
     }
 }
 
-/// Hands out new parameters in order, lazily: a parameter draws its numbers when first used, so a
-/// network about to be loaded, or only counted, costs nothing.
+/// Hands out new parameters in order.
 ///
 /// The identity of a parameter also comes from the stream, so that an optimizer's state saved under it
 /// is found again by a network built the same way. Networks trained together need streams of
@@ -41,6 +40,7 @@ pub struct Init {
     stream: Stream,
     device: Device,
     position: u64,
+    is_deferred: bool,
     /// Whether the last layer of each residual branch of the U-Net, and its output layer, start at
     /// zero, as Stable Diffusion's own code trains them (diffusers leaves PyTorch's default).
     pub zero_outputs: bool,
@@ -49,7 +49,16 @@ pub struct Init {
 impl Init {
     /// Parameters on `device`, drawn from `stream` from position 0 on.
     pub fn new(stream: Stream, device: &Device) -> Self {
-        Self { stream, device: device.clone(), position: 0, zero_outputs: true }
+        Self { stream, device: device.clone(), position: 0, is_deferred: false, zero_outputs: true }
+    }
+
+    /// The same, but a parameter draws its numbers when first used, so that a network about to be loaded,
+    /// or only counted, costs nothing.
+    ///
+    /// Load such a network before cloning it: until drawn, clones share whether a parameter learns.
+    pub fn deferred(mut self) -> Self {
+        self.is_deferred = true;
+        self
     }
 
     /// The same, with the U-Net's output layers not zeroed.
@@ -94,6 +103,10 @@ impl Init {
             let tensor = Tensor::from_data(TensorData::new(values, shape), device);
             if require_grad { tensor.require_grad() } else { tensor }
         };
-        Param::uninitialized(id, draw, self.device.clone(), true, shape.into())
+        let param = Param::uninitialized(id, draw, self.device.clone(), true, shape.into());
+        if !self.is_deferred {
+            param.val();
+        }
+        param
     }
 }

@@ -101,6 +101,14 @@ pub enum ConfigError {
         /// Which field.
         what: &'static str,
     },
+    /// The time embedding's frequencies would divide by zero or turn round.
+    #[error(
+        "U-Net: freq_shift is {freq_shift}, which must be below half of the first block_out_channels"
+    )]
+    FrequencyShift {
+        /// Its value.
+        freq_shift: String,
+    },
     /// The other project's `config.json` cannot be read as this network.
     #[error("{network}: the config file has {what}, which is not supported; expected {expected}")]
     Foreign {

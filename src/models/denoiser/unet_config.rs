@@ -106,6 +106,9 @@ impl UnetConfig {
             return Err(length("attention_head_dim", self.attention_head_dim.len()));
         }
         check_multiple(NETWORK, ("block_out_channels", self.block_out_channels[0]), ("2", 2))?;
+        if self.freq_shift.is_nan() || self.freq_shift >= self.block_out_channels[0] as f64 / 2.0 {
+            return Err(ConfigError::FrequencyShift { freq_shift: self.freq_shift.to_string() });
+        }
         for (level, &channels) in self.block_out_channels.iter().enumerate() {
             let channels = ("block_out_channels", channels);
             check_multiple(NETWORK, channels, ("norm_num_groups", self.norm_num_groups))?;

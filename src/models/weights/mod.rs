@@ -2,16 +2,14 @@
 
 pub mod file;
 
-use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
-use burn::tensor::{Tensor, TensorData};
+use burn::module::{Module, ModuleMapper, ModuleVisitor, Param, ParamId};
+use burn::tensor::{Gradients, Tensor, TensorData};
 use std::collections::BTreeMap;
 use std::fmt;
 
 /// Every parameter of `module` by name, as f32.
 pub fn state_dict<M: Module>(module: &M) -> BTreeMap<String, TensorData> {
-    let mut collect = Collect::default();
-    module.visit(&mut collect);
-    collect.found
+    survey(module, &Value)
 }
 
 /// `module` with its parameters replaced by `state`'s; device and whether a parameter learns stay.
@@ -49,9 +47,17 @@ pub fn num_parameters<M: Module>(module: &M) -> usize {
 
 /// The shape of every parameter by name, without drawing any that are still undrawn.
 pub fn shapes<M: Module>(module: &M) -> BTreeMap<String, Vec<usize>> {
-    let mut measure = Measure::default();
-    module.visit(&mut measure);
-    measure.found
+    survey(module, &Shape)
+}
+
+/// The identity of every parameter by name: how optimizers and parameter groups refer to it.
+pub fn ids<M: Module>(module: &M) -> BTreeMap<String, ParamId> {
+    survey(module, &Id)
+}
+
+/// The gradient of every parameter that has one, by name, as f32.
+pub fn gradients<M: Module>(module: &M, gradients: &Gradients) -> BTreeMap<String, TensorData> {
+    survey(module, &Gradient(gradients))
 }
 
 /// Why weights were not taken.
@@ -132,13 +138,26 @@ impl Path {
     }
 }
 
-#[derive(Default)]
-struct Collect {
-    path: Path,
-    found: BTreeMap<String, TensorData>,
+/// Something to know about each parameter.
+trait Question {
+    type Answer;
+
+    fn ask<const D: usize>(&self, param: &Param<Tensor<D>>) -> Option<Self::Answer>;
 }
 
-impl ModuleVisitor for Collect {
+struct Survey<'a, Q: Question> {
+    path: Path,
+    question: &'a Q,
+    found: BTreeMap<String, Q::Answer>,
+}
+
+fn survey<M: Module, Q: Question>(module: &M, question: &Q) -> BTreeMap<String, Q::Answer> {
+    let mut survey = Survey { path: Path::default(), question, found: BTreeMap::new() };
+    module.visit(&mut survey);
+    survey.found
+}
+
+impl<Q: Question> ModuleVisitor for Survey<'_, Q> {
     fn enter_module(&mut self, name: &str, container_type: &str) {
         self.path.enter(name, container_type);
     }
@@ -148,27 +167,49 @@ impl ModuleVisitor for Collect {
     }
 
     fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-        self.found.insert(self.path.name(), param.val().into_data().convert::<f32>());
+        if let Some(answer) = self.question.ask(param) {
+            self.found.insert(self.path.name(), answer);
+        }
     }
 }
 
-#[derive(Default)]
-struct Measure {
-    path: Path,
-    found: BTreeMap<String, Vec<usize>>,
+struct Value;
+
+impl Question for Value {
+    type Answer = TensorData;
+
+    fn ask<const D: usize>(&self, param: &Param<Tensor<D>>) -> Option<TensorData> {
+        Some(param.val().into_data().convert::<f32>())
+    }
 }
 
-impl ModuleVisitor for Measure {
-    fn enter_module(&mut self, name: &str, container_type: &str) {
-        self.path.enter(name, container_type);
-    }
+struct Shape;
 
-    fn exit_module(&mut self, _name: &str, _container_type: &str) {
-        self.path.exit();
-    }
+impl Question for Shape {
+    type Answer = Vec<usize>;
 
-    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-        self.found.insert(self.path.name(), param.lazy_shape().to_vec());
+    fn ask<const D: usize>(&self, param: &Param<Tensor<D>>) -> Option<Vec<usize>> {
+        Some(param.lazy_shape().to_vec())
+    }
+}
+
+struct Id;
+
+impl Question for Id {
+    type Answer = ParamId;
+
+    fn ask<const D: usize>(&self, param: &Param<Tensor<D>>) -> Option<ParamId> {
+        Some(param.id)
+    }
+}
+
+struct Gradient<'a>(&'a Gradients);
+
+impl Question for Gradient<'_> {
+    type Answer = TensorData;
+
+    fn ask<const D: usize>(&self, param: &Param<Tensor<D>>) -> Option<TensorData> {
+        Some(param.val().grad(self.0)?.into_data().convert::<f32>())
     }
 }
 
