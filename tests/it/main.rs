@@ -6,5 +6,6 @@
 mod artifact;
 mod interrupt;
 mod loader;
+mod models;
 mod store;
 mod telemetry;

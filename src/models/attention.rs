@@ -1,0 +1,57 @@
+//! The one attention function of every network, so that it can be made fast in one place.
+
+use super::{cast, cast_like};
+use burn::tensor::activation::softmax;
+use burn::tensor::module::attention as fused;
+use burn::tensor::ops::AttentionModuleOptions;
+use burn::tensor::{FloatDType, Tensor};
+
+/// Largest score matrix held at once, in elements over batch and heads: 256 MiB in f32.
+const MAX_SCORES: usize = 1 << 26;
+
+/// softmax(q kᵀ / √d) v, with scores and softmax in f32.
+///
+/// Shapes: q [B, heads, N, d], k and v [B, heads, M, d] to [B, heads, N, d], in q's number format.
+/// Without gradients this is the backend's fused kernel, which never holds the scores. With them
+/// the products are spelt out, over slices of the queries where the scores would be large.
+pub fn attention(q: Tensor<4>, k: Tensor<4>, v: Tensor<4>) -> Tensor<4> {
+    if !q.is_autodiff() && !k.is_autodiff() && !v.is_autodiff() {
+        return fused(q, k, v, None, None, AttentionModuleOptions::default());
+    }
+    let [batch, heads, num_queries, _] = q.dims();
+    let num_keys = k.dims()[2];
+    let rows = (MAX_SCORES / (batch * heads * num_keys).max(1)).clamp(1, num_queries);
+    if rows == num_queries {
+        return spelt_out(q, k, v);
+    }
+    let slices = q.split(rows, 2).into_iter().map(|q| spelt_out(q, k.clone(), v.clone()));
+    Tensor::cat(slices.collect(), 2)
+}
+
+/// The probabilities [B, heads, N, M] with which each query attends to each key, in f32.
+pub fn weights(q: Tensor<4>, k: Tensor<4>) -> Tensor<4> {
+    let scale = 1.0 / (q.dims()[3] as f64).sqrt();
+    let q = cast(q, FloatDType::F32).mul_scalar(scale);
+    softmax(q.matmul(cast(k, FloatDType::F32).swap_dims(2, 3)), 3)
+}
+
+fn spelt_out(q: Tensor<4>, k: Tensor<4>, v: Tensor<4>) -> Tensor<4> {
+    cast_like(weights(q, k), &v).matmul(v)
+}
+
+/// [B, N, heads · d] to [B, heads, N, d].
+pub(crate) fn split_heads(x: Tensor<3>, num_heads: usize) -> Tensor<4> {
+    let [b, n, d] = x.dims();
+    x.reshape([b, n, num_heads, d / num_heads]).swap_dims(1, 2)
+}
+
+/// [B, heads, N, d] to [B, N, heads · d].
+pub(crate) fn merge_heads(x: Tensor<4>) -> Tensor<3> {
+    let [b, heads, n, d] = x.dims();
+    x.swap_dims(1, 2).reshape([b, n, heads * d])
+}
+
+/// Forward cost of one attention call per batch element, in floating-point operations.
+pub(crate) fn flops(num_queries: usize, num_keys: usize, width: usize) -> u64 {
+    4 * (num_queries * num_keys * width) as u64
+}

@@ -1,0 +1,86 @@
+//! From what the encoder saw to what guides the denoiser.
+
+use super::layers::{LayerNorm, Linear};
+use super::{ConfigError, Fill, Init, check_positive};
+use burn::module::{Module, Param};
+use burn::tensor::Tensor;
+use serde::{Deserialize, Serialize};
+
+/// Sizes of the condition.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ConditionConfig {
+    /// Tokens taken from the encoder per image.
+    pub num_tokens: usize,
+    /// Width of the encoder's tokens.
+    pub token_width: usize,
+    /// Width of the denoiser's cross-attention.
+    pub width: usize,
+}
+
+impl ConditionConfig {
+    /// Fails where [`init`](Self::init) could not build.
+    pub fn check(&self) -> Result<(), ConfigError> {
+        let Self { num_tokens, token_width, width } = *self;
+        let sizes = [("num_tokens", num_tokens), ("token_width", token_width), ("width", width)];
+        check_positive("condition", &sizes)
+    }
+
+    /// The module, untrained.
+    pub fn init(&self, init: &mut Init) -> Condition {
+        let Self { num_tokens, token_width, width } = *self;
+        Condition {
+            norm: LayerNorm::new(init, token_width, 1e-6),
+            projection: Linear::new(init, token_width, width, true),
+            always: init.param([1, 1, width], Fill::Normal(1.0)),
+            null: init.param([1, num_tokens, width], Fill::Normal(1.0)),
+        }
+    }
+}
+
+/// Projects the encoder's tokens and adds one learned token that is always there.
+///
+/// That token keeps cross-attention's softmax from running over a single key, where it would be
+/// constant and starve the query and key weights of gradient.
+#[derive(Module, Debug)]
+pub struct Condition {
+    norm: LayerNorm,
+    projection: Linear,
+    always: Param<Tensor<3>>,
+    null: Param<Tensor<3>>,
+}
+
+impl Condition {
+    /// `tokens` [B, N, d] to [B, N + 1, D], the learned token last. Where `keep` [B] is 0 rather than 1
+    /// the projected tokens are replaced by learned null tokens.
+    pub fn forward(&self, tokens: Tensor<3>, keep: Tensor<1>) -> Tensor<3> {
+        let [b, _n, _d] = tokens.dims();
+        let tokens = self.projection.forward(self.norm.forward(tokens)); // [B, N, D]
+        let keep = keep.reshape([b, 1, 1]);
+        let null = self.null.val() * keep.clone().neg().add_scalar(1.0);
+        self.with_always(tokens * keep + null)
+    }
+
+    /// The condition of `batch` images about which nothing is known, [B, N + 1, D].
+    pub fn null(&self, batch: usize) -> Tensor<3> {
+        let [_, n, width] = self.null.dims();
+        self.with_always(self.null.val().expand([batch, n, width]))
+    }
+
+    /// The mean [B, D] of a condition's tokens from [`forward`](Self::forward), without the one that is
+    /// always there.
+    pub fn pooled(condition: Tensor<3>) -> Tensor<2> {
+        let [b, n, width] = condition.dims();
+        condition.narrow(1, 0, n - 1).mean_dim(1).reshape([b, width])
+    }
+
+    /// Forward cost per image, in floating-point operations.
+    pub fn flops(&self) -> u64 {
+        self.projection.flops(self.null.lazy_shape()[1])
+    }
+
+    fn with_always(&self, tokens: Tensor<3>) -> Tensor<3> {
+        let [b, _, width] = tokens.dims();
+        Tensor::cat(vec![tokens, self.always.val().expand([b, 1, width])], 1)
+    }
+}

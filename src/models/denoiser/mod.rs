@@ -1,0 +1,10 @@
+//! Networks that tell noise from image, given a condition.
+
+mod projection;
+mod time;
+mod transformer;
+mod unet;
+mod unet_config;
+
+pub use unet::Unet;
+pub use unet_config::UnetConfig;

@@ -1,0 +1,49 @@
+//! What the network is told about the timestep.
+
+use crate::models::Init;
+use crate::models::layers::Linear;
+use burn::module::Module;
+use burn::tensor::activation::silu;
+use burn::tensor::{Tensor, TensorData};
+
+/// Sines and cosines of `timesteps` [B] at `width` / 2 frequencies from 1 down to about 1 / 10000:
+/// [B, width], in f32. diffusers' `get_timestep_embedding`; `width` is even.
+pub(super) fn sinusoids(
+    timesteps: Tensor<1>,
+    width: usize,
+    flip_sin_to_cos: bool,
+    freq_shift: f64,
+) -> Tensor<2> {
+    let half = width / 2;
+    let rate = -(10_000f64.ln()) / (half as f64 - freq_shift);
+    let frequencies: Vec<f32> = (0..half).map(|at| (rate * at as f64).exp() as f32).collect();
+    let frequencies =
+        Tensor::<2>::from_data(TensorData::new(frequencies, [1, half]), &timesteps.device());
+    let angles = timesteps.unsqueeze_dim::<2>(1) * frequencies; // [B, width / 2]
+    let (sin, cos) = (angles.clone().sin(), angles.cos());
+    Tensor::cat(if flip_sin_to_cos { vec![cos, sin] } else { vec![sin, cos] }, 1)
+}
+
+/// Two affine maps with a SiLU between them.
+#[derive(Module, Debug)]
+pub(super) struct TimeEmbedding {
+    linear_1: Linear,
+    linear_2: Linear,
+}
+
+impl TimeEmbedding {
+    pub(super) fn new(init: &mut Init, num_in: usize, width: usize) -> Self {
+        Self {
+            linear_1: Linear::new(init, num_in, width, true),
+            linear_2: Linear::new(init, width, width, true),
+        }
+    }
+
+    pub(super) fn forward(&self, sinusoids: Tensor<2>) -> Tensor<2> {
+        self.linear_2.forward(silu(self.linear_1.forward(sinusoids)))
+    }
+
+    pub(super) fn flops(&self) -> u64 {
+        self.linear_1.flops(1) + self.linear_2.flops(1)
+    }
+}

@@ -1,0 +1,479 @@
+//! The vision transformer of DINO v1, DINOv2 and DINOv2 with registers.
+//!
+//! In memory the parameters carry DINOv2's names. Files of a DINO v1 network (transformers' `ViTModel`)
+//! name the same parameters otherwise; [`VitConfig::to_file`] and [`VitConfig::from_file`] translate.
+
+use super::position::{Resampling, resample};
+use crate::models::attention::{self, attention, merge_heads, split_heads};
+use crate::models::layers::{Conv2d, LayerNorm, Linear};
+use crate::models::{
+    Compute, ConfigError, Fill, Init, cast_like, check_multiple, check_positive, leave,
+};
+use burn::module::{Module, Param};
+use burn::tensor::activation::gelu;
+use burn::tensor::{Tensor, TensorData};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+const NETWORK: &str = "vision transformer";
+
+/// Which transformers model the network's files look like.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Flavor {
+    /// `ViTModel`: DINO v1.
+    #[default]
+    Vit,
+    /// `Dinov2Model`, or `Dinov2WithRegistersModel` where there are registers.
+    Dinov2,
+}
+
+/// Sizes of a vision transformer, in transformers' words.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct VitConfig {
+    /// Side of the square images the position embeddings are for, in pixels.
+    pub image_size: usize,
+    /// Side of a patch, in pixels.
+    pub patch_size: usize,
+    /// Channels of an image: 1, or 3 (a single channel given is then repeated).
+    pub num_channels: usize,
+    /// Width of a token.
+    pub hidden_size: usize,
+    /// Transformer blocks.
+    pub num_hidden_layers: usize,
+    /// Attention heads; divides `hidden_size`.
+    pub num_attention_heads: usize,
+    /// Width inside the feed-forward part.
+    pub intermediate_size: usize,
+    /// Learned tokens beside the class token that hold nothing of their own; `Dinov2` only.
+    pub num_register_tokens: usize,
+    /// Start of the factor on each residual branch; none for no such factor.
+    pub layer_scale: Option<f64>,
+    /// Added to the variance by every norm.
+    pub layer_norm_eps: f64,
+    /// Whether queries, keys and values have a bias.
+    pub qkv_bias: bool,
+    /// Whether there is a token for masked patches; `Dinov2` only.
+    pub mask_token: bool,
+    /// Which names the files use.
+    pub flavor: Flavor,
+}
+
+impl Default for VitConfig {
+    /// ViT-S/16 as DINO v1 has it.
+    fn default() -> Self {
+        Self {
+            image_size: 224,
+            patch_size: 16,
+            num_channels: 3,
+            hidden_size: 384,
+            num_hidden_layers: 12,
+            num_attention_heads: 6,
+            intermediate_size: 1536,
+            num_register_tokens: 0,
+            layer_scale: None,
+            layer_norm_eps: 1e-6,
+            qkv_bias: true,
+            mask_token: false,
+            flavor: Flavor::Vit,
+        }
+    }
+}
+
+impl VitConfig {
+    /// Fails where [`init`](Self::init) could not build.
+    pub fn check(&self) -> Result<(), ConfigError> {
+        let sizes = [
+            ("num_channels", self.num_channels),
+            ("num_hidden_layers", self.num_hidden_layers),
+            ("intermediate_size", self.intermediate_size),
+        ];
+        check_positive(NETWORK, &sizes)?;
+        let patch = ("patch_size", self.patch_size);
+        check_multiple(NETWORK, ("image_size", self.image_size), patch)?;
+        let heads = ("num_attention_heads", self.num_attention_heads);
+        check_multiple(NETWORK, ("hidden_size", self.hidden_size), heads)
+    }
+
+    /// The network, untrained: truncated normal weights, PyTorch's default for the patch projection.
+    pub fn init(&self, init: &mut Init) -> Vit {
+        let (width, small) = (self.hidden_size, Fill::TruncatedNormal(0.02));
+        let grid = self.image_size / self.patch_size;
+        let registers = self.num_register_tokens;
+        Vit {
+            embeddings: Embeddings {
+                cls_token: init.param([1, 1, width], small),
+                mask_token: self.mask_token.then(|| init.param([1, width], Fill::Zeros)),
+                register_tokens: (registers > 0).then(|| init.param([1, registers, width], small)),
+                position_embeddings: init.param([1, grid * grid + 1, width], small),
+                patch_embeddings: PatchEmbeddings {
+                    projection: Conv2d::new(init, self.num_channels, width, self.patch_size)
+                        .with_stride(self.patch_size, (0, 0)),
+                },
+            },
+            encoder: Encoder {
+                layer: (0..self.num_hidden_layers).map(|_| Block::new(self, init)).collect(),
+            },
+            layernorm: LayerNorm::new(init, width, self.layer_norm_eps),
+            config: self.clone(),
+            compute: Compute::default(),
+        }
+    }
+
+    /// Reads the `config.json` of transformers' `ViTModel`, `Dinov2Model` or `Dinov2WithRegistersModel`.
+    pub fn from_transformers(json: &str) -> Result<Self, ConfigError> {
+        let foreign: Transformers = serde_json::from_str(json)
+            .map_err(|error| ConfigError::Parse { network: NETWORK, why: error.to_string() })?;
+        let refuse =
+            |what, expected| Err(ConfigError::Foreign { network: NETWORK, what, expected });
+        let flavor = match foreign.model_type.as_str() {
+            "vit" => Flavor::Vit,
+            "dinov2" | "dinov2_with_registers" => Flavor::Dinov2,
+            other => {
+                let what = format!("model_type {other:?}");
+                return refuse(what, "vit, dinov2 or dinov2_with_registers");
+            }
+        };
+        if foreign.hidden_act != "gelu" {
+            return refuse(format!("hidden_act {:?}", foreign.hidden_act), "gelu");
+        }
+        if foreign.use_swiglu_ffn {
+            return refuse("use_swiglu_ffn true".into(), "false (not DINOv2-giant)");
+        }
+        let mlp = foreign.mlp_ratio.unwrap_or(4.0) * foreign.hidden_size as f64;
+        let dinov2 = flavor == Flavor::Dinov2;
+        let registers = if foreign.model_type == "dinov2_with_registers" { 4 } else { 0 };
+        let config = Self {
+            image_size: foreign.image_size,
+            patch_size: foreign.patch_size,
+            num_channels: foreign.num_channels,
+            hidden_size: foreign.hidden_size,
+            num_hidden_layers: foreign.num_hidden_layers,
+            num_attention_heads: foreign.num_attention_heads,
+            intermediate_size: foreign.intermediate_size.unwrap_or(mlp as usize),
+            num_register_tokens: foreign.num_register_tokens.unwrap_or(registers),
+            layer_scale: dinov2.then_some(foreign.layerscale_value),
+            layer_norm_eps: foreign.layer_norm_eps,
+            qkv_bias: foreign.qkv_bias,
+            mask_token: dinov2 && foreign.use_mask_token,
+            flavor,
+        };
+        config.check()?;
+        Ok(config)
+    }
+
+    /// A state dict under the names its files use.
+    pub fn to_file(&self, state: BTreeMap<String, TensorData>) -> BTreeMap<String, TensorData> {
+        self.rename(state, |(ours, theirs)| (ours, theirs))
+    }
+
+    /// A file's tensors under the names of the state dict, without the pooler that only heads use.
+    pub fn from_file(&self, file: BTreeMap<String, TensorData>) -> BTreeMap<String, TensorData> {
+        let mut state = self.rename(file, |(ours, theirs)| (theirs, ours));
+        state.retain(|name, _| !name.starts_with("pooler."));
+        state
+    }
+
+    fn rename(
+        &self,
+        tensors: BTreeMap<String, TensorData>,
+        direction: fn((&'static str, &'static str)) -> (&'static str, &'static str),
+    ) -> BTreeMap<String, TensorData> {
+        if self.flavor == Flavor::Dinov2 {
+            return tensors;
+        }
+        let pairs = VIT_NAMES.map(direction);
+        let rename = |name: String| match pairs.iter().find(|(from, _)| name.contains(from)) {
+            Some((from, to)) if name.starts_with("encoder.layer.") => name.replacen(from, to, 1),
+            _ => name,
+        };
+        tensors.into_iter().map(|(name, data)| (rename(name), data)).collect()
+    }
+}
+
+/// In a block: DINOv2's name, `ViTModel`'s. The last `output.dense` comes after the attention's.
+const VIT_NAMES: [(&str, &str); 5] = [
+    (".attention.output.dense.", ".attention.output.dense."),
+    (".norm1.", ".layernorm_before."),
+    (".norm2.", ".layernorm_after."),
+    (".mlp.fc1.", ".intermediate.dense."),
+    (".mlp.fc2.", ".output.dense."),
+];
+
+/// The fields of a transformers config that decide the network.
+#[derive(Deserialize)]
+struct Transformers {
+    model_type: String,
+    image_size: usize,
+    patch_size: usize,
+    #[serde(default = "three")]
+    num_channels: usize,
+    hidden_size: usize,
+    num_hidden_layers: usize,
+    num_attention_heads: usize,
+    intermediate_size: Option<usize>,
+    mlp_ratio: Option<f64>,
+    num_register_tokens: Option<usize>,
+    #[serde(default = "one")]
+    layerscale_value: f64,
+    layer_norm_eps: f64,
+    #[serde(default = "yes")]
+    qkv_bias: bool,
+    #[serde(default = "yes")]
+    use_mask_token: bool,
+    #[serde(default)]
+    use_swiglu_ffn: bool,
+    #[serde(default = "gelu_name")]
+    hidden_act: String,
+}
+
+fn three() -> usize {
+    3
+}
+
+fn one() -> f64 {
+    1.0
+}
+
+fn yes() -> bool {
+    true
+}
+
+fn gelu_name() -> String {
+    "gelu".into()
+}
+
+/// A vision transformer.
+#[derive(Module, Debug)]
+pub struct Vit {
+    embeddings: Embeddings,
+    encoder: Encoder,
+    layernorm: LayerNorm,
+    #[module(skip)]
+    config: VitConfig,
+    #[module(skip)]
+    compute: Compute,
+}
+
+impl Vit {
+    /// The same network computing in another number format.
+    pub fn with_compute(mut self, compute: Compute) -> Self {
+        self.compute = compute;
+        self
+    }
+
+    /// What it was built from.
+    pub fn config(&self) -> &VitConfig {
+        &self.config
+    }
+
+    /// Normalised `pixels` [B, C, H, W] to tokens [B, 1 + R + N, D] after the last norm, in f32: the class
+    /// token, R registers, N patches row by row. Any size is taken; pixels beyond whole patches are not seen.
+    pub fn forward(&self, pixels: Tensor<4>) -> Tensor<3> {
+        let mut tokens = self.embed(pixels);
+        for block in &self.encoder.layer {
+            tokens = block.forward(tokens);
+        }
+        leave(self.layernorm.forward(tokens))
+    }
+
+    /// What the class token attends to in the last block, per head, over the patches: [B, heads, N],
+    /// from normalised `pixels` [B, C, H, W]. What goes to class token and registers is left out.
+    pub fn class_attention(&self, pixels: Tensor<4>) -> Tensor<3> {
+        let mut tokens = self.embed(pixels);
+        let (last, before) =
+            self.encoder.layer.split_last().expect("a checked config has at least one block");
+        for block in before {
+            tokens = block.forward(tokens);
+        }
+        let [q, k, _v] = last.attention.project(last.norm1.forward(tokens));
+        let [b, heads, n, _] = q.dims();
+        let skipped = 1 + self.config.num_register_tokens;
+        let weights = attention::weights(q.narrow(2, 0, 1), k); // [B, heads, 1, 1 + R + N]
+        weights.narrow(3, skipped, n - skipped).reshape([b, heads, n - skipped])
+    }
+
+    /// Forward cost per image of `height` by `width` pixels, in floating-point operations.
+    pub fn flops(&self, height: usize, width: usize) -> u64 {
+        let patch = self.config.patch_size;
+        let (rows, columns) = (height / patch, width / patch);
+        let n = 1 + self.config.num_register_tokens + rows * columns;
+        let projection = &self.embeddings.patch_embeddings.projection;
+        let blocks = self.encoder.layer.iter().map(|block| block.flops(n)).sum::<u64>();
+        projection.flops(rows, columns) + blocks
+    }
+
+    /// [B, C, H, W] to [B, 1 + R + N, D].
+    fn embed(&self, pixels: Tensor<4>) -> Tensor<3> {
+        let [b, c, h, w] = pixels.dims();
+        let VitConfig { num_channels, patch_size, hidden_size, .. } = self.config;
+        let pixels = if c == 1 && num_channels > 1 {
+            pixels.expand([b, num_channels, h, w])
+        } else {
+            pixels
+        };
+        let grid = [h / patch_size, w / patch_size];
+        let embeddings = &self.embeddings;
+        let patches = embeddings.patch_embeddings.projection.forward(self.compute.enter(pixels));
+        let patches = patches.flatten::<3>(2, 3).swap_dims(1, 2); // [B, N, D]
+        let (class_position, positions) = self.positions(grid);
+        let patches = patches.clone() + cast_like(positions, &patches);
+        let class = embeddings.cls_token.val() + class_position;
+        let mut tokens = vec![cast_like(class, &patches).expand([b, 1, hidden_size])];
+        if let Some(registers) = &embeddings.register_tokens {
+            let count = self.config.num_register_tokens;
+            tokens.push(cast_like(registers.val(), &patches).expand([b, count, hidden_size]));
+        }
+        tokens.push(patches);
+        Tensor::cat(tokens, 1)
+    }
+
+    /// Position embeddings of the class token, [1, 1, D], and of a grid of patches, [1, N, D].
+    fn positions(&self, grid: [usize; 2]) -> (Tensor<3>, Tensor<3>) {
+        let VitConfig { image_size, patch_size, hidden_size, .. } = self.config;
+        let learned = self.embeddings.position_embeddings.val();
+        let from = image_size / patch_size;
+        let class = learned.clone().narrow(1, 0, 1);
+        let patches = learned.narrow(1, 1, from * from);
+        if grid == [from, from] {
+            return (class, patches);
+        }
+        let resampling = match self.config.num_register_tokens {
+            0 => Resampling::Bicubic,
+            _ => Resampling::BicubicAntialiased,
+        };
+        let patches = resample(patches.reshape([from * from, hidden_size]), from, grid, resampling);
+        (class, patches.unsqueeze())
+    }
+}
+
+#[derive(Module, Debug)]
+struct Embeddings {
+    cls_token: Param<Tensor<3>>,
+    mask_token: Option<Param<Tensor<2>>>,
+    register_tokens: Option<Param<Tensor<3>>>,
+    position_embeddings: Param<Tensor<3>>,
+    patch_embeddings: PatchEmbeddings,
+}
+
+#[derive(Module, Debug)]
+struct PatchEmbeddings {
+    projection: Conv2d,
+}
+
+#[derive(Module, Debug)]
+struct Encoder {
+    layer: Vec<Block>,
+}
+
+/// One block: attention, then a feed-forward part, each normed before and added to its input.
+#[derive(Module, Debug)]
+struct Block {
+    norm1: LayerNorm,
+    attention: SelfAttention,
+    layer_scale1: Option<LayerScale>,
+    norm2: LayerNorm,
+    mlp: Mlp,
+    layer_scale2: Option<LayerScale>,
+}
+
+impl Block {
+    fn new(config: &VitConfig, init: &mut Init) -> Self {
+        let (width, inner) = (config.hidden_size, config.intermediate_size);
+        let (weight, zeros) = (Fill::TruncatedNormal(0.02), Some(Fill::Zeros));
+        let scale = |init: &mut Init| {
+            config
+                .layer_scale
+                .map(|start| LayerScale { lambda1: init.param([width], Fill::Constant(start)) })
+        };
+        let qkv_bias = config.qkv_bias.then_some(Fill::Zeros);
+        Self {
+            norm1: LayerNorm::new(init, width, config.layer_norm_eps),
+            attention: SelfAttention {
+                attention: Projections {
+                    query: Linear::filled(init, width, width, weight, qkv_bias),
+                    key: Linear::filled(init, width, width, weight, qkv_bias),
+                    value: Linear::filled(init, width, width, weight, qkv_bias),
+                },
+                output: Output { dense: Linear::filled(init, width, width, weight, zeros) },
+                num_heads: config.num_attention_heads,
+            },
+            layer_scale1: scale(init),
+            norm2: LayerNorm::new(init, width, config.layer_norm_eps),
+            mlp: Mlp {
+                fc1: Linear::filled(init, width, inner, weight, zeros),
+                fc2: Linear::filled(init, inner, width, weight, zeros),
+            },
+            layer_scale2: scale(init),
+        }
+    }
+
+    fn forward(&self, tokens: Tensor<3>) -> Tensor<3> {
+        let branch = self.attention.forward(self.norm1.forward(tokens.clone()));
+        let tokens = tokens + LayerScale::apply(&self.layer_scale1, branch);
+        let branch = self.norm2.forward(tokens.clone());
+        let branch = self.mlp.fc2.forward(gelu(self.mlp.fc1.forward(branch)));
+        tokens + LayerScale::apply(&self.layer_scale2, branch)
+    }
+
+    fn flops(&self, n: usize) -> u64 {
+        let Projections { query, key, value } = &self.attention.attention;
+        let linears =
+            [query, key, value, &self.attention.output.dense, &self.mlp.fc1, &self.mlp.fc2];
+        let width = query.weight.lazy_shape()[0];
+        linears.iter().map(|linear| linear.flops(n)).sum::<u64>() + attention::flops(n, n, width)
+    }
+}
+
+#[derive(Module, Debug)]
+struct SelfAttention {
+    attention: Projections,
+    output: Output,
+    num_heads: usize,
+}
+
+impl SelfAttention {
+    fn forward(&self, tokens: Tensor<3>) -> Tensor<3> {
+        let [q, k, v] = self.project(tokens);
+        self.output.dense.forward(merge_heads(attention(q, k, v)))
+    }
+
+    /// [B, N, D] to queries, keys and values [B, heads, N, d].
+    fn project(&self, tokens: Tensor<3>) -> [Tensor<4>; 3] {
+        let Projections { query, key, value } = &self.attention;
+        [query, key, value].map(|part| split_heads(part.forward(tokens.clone()), self.num_heads))
+    }
+}
+
+#[derive(Module, Debug)]
+struct Projections {
+    query: Linear,
+    key: Linear,
+    value: Linear,
+}
+
+#[derive(Module, Debug)]
+struct Output {
+    dense: Linear,
+}
+
+#[derive(Module, Debug)]
+struct Mlp {
+    fc1: Linear,
+    fc2: Linear,
+}
+
+/// A learned factor per channel on a residual branch (Touvron et al. 2021).
+#[derive(Module, Debug)]
+struct LayerScale {
+    lambda1: Param<Tensor<1>>,
+}
+
+impl LayerScale {
+    fn apply(scale: &Option<Self>, branch: Tensor<3>) -> Tensor<3> {
+        match scale {
+            Some(scale) => cast_like(scale.lambda1.val(), &branch).unsqueeze::<3>() * branch,
+            None => branch,
+        }
+    }
+}

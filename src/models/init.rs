@@ -1,0 +1,112 @@
+//! How weights start: drawn on the host, each parameter from its own position of one stream.
+
+use crate::random::Stream;
+use burn::module::{Param, ParamId};
+use burn::tensor::{Device, Tensor, TensorData};
+use rand::Rng;
+
+/// What a parameter holds before training.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Fill {
+    /// All zero.
+    Zeros,
+    /// All one.
+    Ones,
+    /// All this number.
+    Constant(f64),
+    /// Uniform between minus and plus this number.
+    Uniform(f64),
+    /// Normal with this standard deviation.
+    Normal(f64),
+    /// Normal with this standard deviation, redrawn until within two of them.
+    TruncatedNormal(f64),
+}
+
+impl Fill {
+    /// PyTorch's default for the weight and bias of a layer whose outputs each see `fan_in` inputs:
+    /// `kaiming_uniform_` with a = √5, which is uniform within 1 / √`fan_in`.
+    pub fn torch_default(fan_in: usize) -> Self {
+        Self::Uniform(1.0 / (fan_in.max(1) as f64).sqrt())
+    }
+}
+
+/// Hands out new parameters in order.
+///
+/// The identity of a parameter also comes from the stream, so that an optimizer's state saved under it
+/// is found again by a network built the same way. Networks trained together need streams of
+/// different names.
+#[derive(Debug, Clone)]
+pub struct Init {
+    stream: Stream,
+    device: Device,
+    position: u64,
+    is_deferred: bool,
+    /// Whether the last layer of each residual branch of the U-Net, and its output layer, start at
+    /// zero, as Stable Diffusion's own code trains them (diffusers leaves PyTorch's default).
+    pub zero_outputs: bool,
+}
+
+impl Init {
+    /// Parameters on `device`, drawn from `stream` from position 0 on.
+    pub fn new(stream: Stream, device: &Device) -> Self {
+        Self { stream, device: device.clone(), position: 0, is_deferred: false, zero_outputs: true }
+    }
+
+    /// The same, but a parameter draws its numbers when first used, so that a network about to be loaded,
+    /// or only counted, costs nothing.
+    ///
+    /// Load such a network before cloning it: until drawn, clones share whether a parameter learns.
+    pub fn deferred(mut self) -> Self {
+        self.is_deferred = true;
+        self
+    }
+
+    /// The same, with the U-Net's output layers not zeroed.
+    pub fn without_zero_outputs(mut self) -> Self {
+        self.zero_outputs = false;
+        self
+    }
+
+    /// Where the parameters live.
+    pub fn device(&self) -> &Device {
+        &self.device
+    }
+
+    /// `fill`, or zeros where the network wants this layer to start silent and that is switched on.
+    pub(crate) fn output(&self, fill: Fill) -> Fill {
+        if self.zero_outputs { Fill::Zeros } else { fill }
+    }
+
+    /// The next parameter.
+    pub fn param<const D: usize>(&mut self, shape: [usize; D], fill: Fill) -> Param<Tensor<D>> {
+        let mut draws = self.stream.at(self.position);
+        self.position += 1;
+        let id = ParamId::from(draws.next_u64());
+        let draw = move |device: &Device, require_grad: bool| {
+            let n = shape.iter().product();
+            let values: Vec<f32> = match fill {
+                Fill::Zeros => vec![0.0; n],
+                Fill::Ones => vec![1.0; n],
+                Fill::Constant(value) => vec![value as f32; n],
+                Fill::Uniform(bound) => (0..n).map(|_| draws.range(-bound, bound) as f32).collect(),
+                Fill::Normal(std) => (0..n).map(|_| (std * draws.normal()) as f32).collect(),
+                Fill::TruncatedNormal(std) => (0..n)
+                    .map(|_| {
+                        let mut value = draws.normal();
+                        while value.abs() > 2.0 {
+                            value = draws.normal();
+                        }
+                        (std * value) as f32
+                    })
+                    .collect(),
+            };
+            let tensor = Tensor::from_data(TensorData::new(values, shape), device);
+            if require_grad { tensor.require_grad() } else { tensor }
+        };
+        let param = Param::uninitialized(id, draw, self.device.clone(), true, shape.into());
+        if !self.is_deferred {
+            param.val();
+        }
+        param
+    }
+}

@@ -1,0 +1,236 @@
+//! Weights as named arrays on the host, named as PyTorch names them.
+
+pub mod file;
+
+use burn::module::{Module, ModuleMapper, ModuleVisitor, Param, ParamId};
+use burn::tensor::{Gradients, Tensor, TensorData};
+use std::collections::BTreeMap;
+use std::fmt;
+
+/// Every parameter of `module` by name, as f32.
+pub fn state_dict<M: Module>(module: &M) -> BTreeMap<String, TensorData> {
+    survey(module, &Value)
+}
+
+/// `module` with its parameters replaced by `state`'s; device and whether a parameter learns stay.
+///
+/// Fails, naming every tensor at fault, unless names and shapes are exactly the module's.
+pub fn load_state_dict<M: Module>(
+    module: M,
+    state: &BTreeMap<String, TensorData>,
+) -> Result<M, WeightsError> {
+    let expected = shapes(&module);
+    let mut fault = Mismatch::default();
+    for (name, shape) in &expected {
+        match state.get(name) {
+            None => fault.missing.push(name.clone()),
+            Some(data) if data.shape().as_slice() != shape => fault.misshapen.push(Misshapen {
+                name: name.clone(),
+                expected: shape.clone(),
+                found: data.shape().to_vec(),
+            }),
+            Some(_) => {}
+        }
+    }
+    fault.extra = state.keys().filter(|name| !expected.contains_key(*name)).cloned().collect();
+    if fault == Mismatch::default() {
+        Ok(module.map(&mut Fill { path: Path::default(), state }))
+    } else {
+        Err(WeightsError::Mismatch(fault))
+    }
+}
+
+/// How many numbers `module` learns or holds, without drawing any that are still undrawn.
+pub fn num_parameters<M: Module>(module: &M) -> usize {
+    module.num_params()
+}
+
+/// The shape of every parameter by name, without drawing any that are still undrawn.
+pub fn shapes<M: Module>(module: &M) -> BTreeMap<String, Vec<usize>> {
+    survey(module, &Shape)
+}
+
+/// The identity of every parameter by name: how optimizers and parameter groups refer to it.
+pub fn ids<M: Module>(module: &M) -> BTreeMap<String, ParamId> {
+    survey(module, &Id)
+}
+
+/// The gradient of every parameter that has one, by name, as f32.
+pub fn gradients<M: Module>(module: &M, gradients: &Gradients) -> BTreeMap<String, TensorData> {
+    survey(module, &Gradient(gradients))
+}
+
+/// Why weights were not taken.
+#[derive(Debug, thiserror::Error)]
+pub enum WeightsError {
+    /// Names or shapes are not the network's.
+    #[error("the weights do not fit the network: {0}")]
+    Mismatch(Mismatch),
+}
+
+/// Every tensor at fault in one try to load.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Mismatch {
+    /// In the network, not in the weights.
+    pub missing: Vec<String>,
+    /// In the weights, not in the network.
+    pub extra: Vec<String>,
+    /// In both, in different shapes.
+    pub misshapen: Vec<Misshapen>,
+}
+
+/// A tensor whose shape differs from the network's.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Misshapen {
+    /// Which one.
+    pub name: String,
+    /// Its shape in the network.
+    pub expected: Vec<usize>,
+    /// Its shape in the weights.
+    pub found: Vec<usize>,
+}
+
+impl fmt::Display for Mismatch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let parts = [
+            list("missing", &self.missing, Clone::clone),
+            list("not in the network", &self.extra, Clone::clone),
+            list("of another shape", &self.misshapen, |at| {
+                format!("{} {:?} instead of {:?}", at.name, at.found, at.expected)
+            }),
+        ];
+        f.write_str(&parts.into_iter().flatten().collect::<Vec<_>>().join("; "))
+    }
+}
+
+/// "3 missing (a, b, c)", with at most eight of the names; nothing for an empty list.
+fn list<T>(what: &str, faults: &[T], name: impl Fn(&T) -> String) -> Option<String> {
+    const MOST: usize = 8;
+    let names: Vec<String> = faults.iter().take(MOST).map(name).collect();
+    let rest = if faults.len() > MOST { ", …" } else { "" };
+    (!faults.is_empty()).then(|| format!("{} {what} ({}{rest})", faults.len(), names.join(", ")))
+}
+
+/// Where in the module tree a visit is, as PyTorch would spell it.
+#[derive(Default)]
+struct Path(Vec<Option<String>>);
+
+impl Path {
+    /// A field `at_2` stands for the numbered entry 2 of a PyTorch `Sequential`; which variant an enum
+    /// is in has no name there.
+    fn enter(&mut self, name: &str, container_type: &str) {
+        if container_type.starts_with("Enum:") {
+            return self.0.push(None);
+        }
+        let name = match name.strip_prefix("at_") {
+            Some(number) if number.bytes().all(|byte| byte.is_ascii_digit()) => number,
+            _ => name,
+        };
+        self.0.push(Some(name.to_owned()));
+    }
+
+    fn exit(&mut self) {
+        self.0.pop();
+    }
+
+    fn name(&self) -> String {
+        self.0.iter().flatten().map(String::as_str).collect::<Vec<_>>().join(".")
+    }
+}
+
+/// Something to know about each parameter.
+trait Question {
+    type Answer;
+
+    fn ask<const D: usize>(&self, param: &Param<Tensor<D>>) -> Option<Self::Answer>;
+}
+
+struct Survey<'a, Q: Question> {
+    path: Path,
+    question: &'a Q,
+    found: BTreeMap<String, Q::Answer>,
+}
+
+fn survey<M: Module, Q: Question>(module: &M, question: &Q) -> BTreeMap<String, Q::Answer> {
+    let mut survey = Survey { path: Path::default(), question, found: BTreeMap::new() };
+    module.visit(&mut survey);
+    survey.found
+}
+
+impl<Q: Question> ModuleVisitor for Survey<'_, Q> {
+    fn enter_module(&mut self, name: &str, container_type: &str) {
+        self.path.enter(name, container_type);
+    }
+
+    fn exit_module(&mut self, _name: &str, _container_type: &str) {
+        self.path.exit();
+    }
+
+    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+        if let Some(answer) = self.question.ask(param) {
+            self.found.insert(self.path.name(), answer);
+        }
+    }
+}
+
+struct Value;
+
+impl Question for Value {
+    type Answer = TensorData;
+
+    fn ask<const D: usize>(&self, param: &Param<Tensor<D>>) -> Option<TensorData> {
+        Some(param.val().into_data().convert::<f32>())
+    }
+}
+
+struct Shape;
+
+impl Question for Shape {
+    type Answer = Vec<usize>;
+
+    fn ask<const D: usize>(&self, param: &Param<Tensor<D>>) -> Option<Vec<usize>> {
+        Some(param.lazy_shape().to_vec())
+    }
+}
+
+struct Id;
+
+impl Question for Id {
+    type Answer = ParamId;
+
+    fn ask<const D: usize>(&self, param: &Param<Tensor<D>>) -> Option<ParamId> {
+        Some(param.id)
+    }
+}
+
+struct Gradient<'a>(&'a Gradients);
+
+impl Question for Gradient<'_> {
+    type Answer = TensorData;
+
+    fn ask<const D: usize>(&self, param: &Param<Tensor<D>>) -> Option<TensorData> {
+        Some(param.val().grad(self.0)?.into_data().convert::<f32>())
+    }
+}
+
+struct Fill<'a> {
+    path: Path,
+    state: &'a BTreeMap<String, TensorData>,
+}
+
+impl ModuleMapper for Fill<'_> {
+    fn enter_module(&mut self, name: &str, container_type: &str) {
+        self.path.enter(name, container_type);
+    }
+
+    fn exit_module(&mut self, _name: &str, _container_type: &str) {
+        self.path.exit();
+    }
+
+    fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+        let data = &self.state[&self.path.name()];
+        let tensor = Tensor::from_data(data.clone().convert::<f32>(), &param.lazy_device());
+        let id = param.id;
+        param.transform_for_load(tensor, id)
+    }
+}
