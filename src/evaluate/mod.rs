@@ -1,1 +1,5 @@
 //! evaluate
+
+mod font;
+pub mod picture;
+pub mod report;

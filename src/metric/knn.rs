@@ -1,0 +1,165 @@
+use super::features::dot;
+use super::{Features, Refusal, at_least};
+use rayon::prelude::*;
+
+/// For each label, what is known of it in each image; None is *unknown*, which is not *absent*.
+pub type Labels<'a> = &'a [Vec<Option<bool>>];
+
+/// How well an image's nearest neighbours tell its labels.
+#[derive(Debug, Clone, PartialEq)]
+pub struct KnnAccuracy {
+    /// Mean balanced accuracy over the labels that could be judged, in [0, 1]; chance is 0.5.
+    pub mean: f64,
+    /// Balanced accuracy of each label in the order given; None where it could not be judged.
+    pub labels: Vec<Option<f64>>,
+}
+
+/// Predicts each of `queries`' labels from its `k` nearest images among `references`, by cosine.
+///
+/// For each label the `k` nearest references where it is known vote; a tied vote goes the way of the
+/// nearest. Balanced accuracy is the mean of the accuracies where the label is present and where it
+/// is absent. Labels that lack either among the queries, or are known in no reference, are left out;
+/// refuses when none is left.
+pub fn accuracy(
+    references: (Features, Labels),
+    queries: (Features, Labels),
+    k: usize,
+) -> Result<KnnAccuracy, Refusal> {
+    judge(references, queries, k, |_, _| true)
+}
+
+/// [`accuracy`] of each image of one set among all the others.
+pub fn accuracy_leave_one_out(
+    features: Features,
+    labels: Labels,
+    k: usize,
+) -> Result<KnnAccuracy, Refusal> {
+    at_least(2, features.len())?;
+    judge((features, labels), (features, labels), k, |query, reference| query != reference)
+}
+
+fn judge(
+    (references, reference_labels): (Features, Labels),
+    (queries, query_labels): (Features, Labels),
+    k: usize,
+    may_vote: impl Fn(usize, usize) -> bool + Sync,
+) -> Result<KnnAccuracy, Refusal> {
+    assert!(k > 0, "no neighbours, no votes");
+    assert_eq!(
+        reference_labels.len(),
+        query_labels.len(),
+        "references and queries label differently"
+    );
+    assert!(reference_labels.iter().all(|label| label.len() == references.len()));
+    assert!(query_labels.iter().all(|label| label.len() == queries.len()));
+    references.finite()?;
+    queries.finite()?;
+    let (reference_rows, query_rows) = (references.directions(None), queries.directions(None));
+    let predictions: Vec<Vec<Option<bool>>> = query_rows
+        .par_iter()
+        .enumerate()
+        .map(|(query, row)| {
+            let likeness: Vec<f64> = reference_rows.iter().map(|other| dot(row, other)).collect();
+            let mut nearest: Vec<usize> =
+                (0..likeness.len()).filter(|&reference| may_vote(query, reference)).collect();
+            nearest.sort_by(|&a, &b| likeness[b].total_cmp(&likeness[a]));
+            reference_labels.iter().map(|known| vote(known, &nearest, k)).collect()
+        })
+        .collect();
+    let labels: Vec<Option<f64>> = query_labels
+        .iter()
+        .enumerate()
+        .map(|(label, truth)| {
+            balanced_accuracy(truth, predictions.iter().map(|prediction| prediction[label]))
+        })
+        .collect();
+    let judged: Vec<f64> = labels.iter().flatten().copied().collect();
+    if judged.is_empty() {
+        return Err(Refusal::NoLabel);
+    }
+    Ok(KnnAccuracy { mean: judged.iter().sum::<f64>() / judged.len() as f64, labels })
+}
+
+/// What most of the first `k` with a known value say; None when it is known for none.
+fn vote(known: &[Option<bool>], nearest: &[usize], k: usize) -> Option<bool> {
+    let votes: Vec<bool> = nearest.iter().filter_map(|&index| known[index]).take(k).collect();
+    let num_present = votes.iter().filter(|&&is_present| is_present).count();
+    match (2 * num_present).cmp(&votes.len()) {
+        std::cmp::Ordering::Greater => Some(true),
+        std::cmp::Ordering::Less => Some(false),
+        std::cmp::Ordering::Equal => votes.first().copied(),
+    }
+}
+
+fn balanced_accuracy(
+    truth: &[Option<bool>],
+    predictions: impl Iterator<Item = Option<bool>>,
+) -> Option<f64> {
+    let (mut right, mut all) = ([0.0; 2], [0.0; 2]);
+    for (truth, prediction) in truth.iter().zip(predictions) {
+        if let (&Some(truth), Some(prediction)) = (truth, prediction) {
+            all[usize::from(truth)] += 1.0;
+            right[usize::from(truth)] += f64::from(u8::from(truth == prediction));
+        }
+    }
+    (all[0] > 0.0 && all[1] > 0.0).then(|| (right[0] / all[0] + right[1] / all[1]) / 2.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::metric::golden;
+
+    /// Two opposite directions with a little noise, one per value of the first label.
+    fn two_clusters() -> (Vec<f32>, Vec<Option<bool>>) {
+        let noise = golden::features(3, 40, 2, 0.0);
+        let labels: Vec<bool> = (0..40).map(|index| index % 3 == 0).collect();
+        let rows = noise.chunks(2).zip(&labels).flat_map(|(noise, &is_present)| {
+            let side = if is_present { 10.0 } else { -10.0 };
+            [side + noise[0], noise[1]]
+        });
+        (rows.collect(), labels.iter().copied().map(Some).collect())
+    }
+
+    #[test]
+    fn clusters_are_told_apart_and_noise_is_not() {
+        let (rows, label) = two_clusters();
+        let rows = Features::new(&rows, 2);
+        let blind: Vec<Option<bool>> = (0..40).map(|index| Some(index * 7 % 40 < 20)).collect();
+        let found = accuracy_leave_one_out(rows, &[label, blind], 5).unwrap();
+        assert_eq!(found.labels[0], Some(1.0));
+        let chance = found.labels[1].unwrap();
+        assert!((0.2..0.8).contains(&chance), "{chance}");
+        assert_eq!(found.mean, (1.0 + chance) / 2.0);
+    }
+
+    #[test]
+    fn the_unknown_neither_votes_nor_counts() {
+        let (rows, mut label) = two_clusters();
+        let features = Features::new(&rows, 2);
+        let wrong_but_unknown = vec![None; 40];
+        label[0] = None;
+        label[1] = None;
+        let labels = [label.clone(), wrong_but_unknown];
+        let found = accuracy((features, &labels), (features, &labels), 1).unwrap();
+        assert_eq!(found, KnnAccuracy { mean: 1.0, labels: vec![Some(1.0), None] });
+        let only_present = [vec![Some(true); 40]];
+        let found = accuracy((features, &only_present), (features, &only_present), 1);
+        assert_eq!(found, Err(Refusal::NoLabel));
+    }
+
+    #[test]
+    fn a_rare_label_weighs_as_much_as_a_common_one() {
+        let truth = [Some(true), Some(false), Some(false), Some(false), None];
+        let always_absent = std::iter::repeat_n(Some(false), 5);
+        assert_eq!(balanced_accuracy(&truth, always_absent), Some(0.5));
+    }
+
+    #[test]
+    fn a_tied_vote_goes_the_way_of_the_nearest() {
+        let known = [Some(false), None, Some(true)];
+        assert_eq!(vote(&known, &[1, 2, 0], 2), Some(true));
+        assert_eq!(vote(&known, &[1, 0, 2], 2), Some(false));
+        assert_eq!(vote(&known, &[1], 2), None);
+    }
+}

@@ -1,0 +1,155 @@
+"""Reference values for src/metric, written to metric.json beside this file.
+
+Python 3.11+, numpy 2.4.6, scipy 1.17.1, scikit-image 0.26.0, pytorch-msssim 1.0.0, torch 2.15.0,
+scikit-learn 1.9.1. Seeds are those of the generator below, which the Rust tests repeat exactly, so
+that no inputs need to be stored.
+"""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import scipy.linalg
+import torch
+from pytorch_msssim import ms_ssim, ssim
+from pytorch_msssim.ssim import _ssim
+from skimage.metrics import peak_signal_noise_ratio, structural_similarity
+from sklearn.metrics import roc_auc_score
+
+MASK = (1 << 64) - 1
+
+
+class Uniforms:
+    """Knuth's 64-bit linear congruential generator; 53 high bits as a number in [0, 1)."""
+
+    def __init__(self, seed):
+        self.state = seed
+
+    def next(self):
+        self.state = (self.state * 6364136223846793005 + 1442695040888963407) & MASK
+        return (self.state >> 11) / 2.0**53
+
+
+def features(seed, rows, width, shift):
+    """Correlated, nearly normal rows: each value is a sum of four uniforms and of its left neighbour."""
+    draws = Uniforms(seed)
+    out = np.zeros((rows, width), np.float32)
+    for i in range(rows):
+        left = 0.0
+        for j in range(width):
+            bell = draws.next() + draws.next() + draws.next() + draws.next() - 2.0
+            value = bell * (1.0 + j / width) + 0.5 * left + shift
+            out[i, j] = np.float32(value)
+            left = value
+    return out
+
+
+def image(size, seed, noise):
+    """A smooth pattern with uniform noise of the given half-width, clipped to [0, 1]."""
+    draws = Uniforms(seed)
+    out = np.zeros((size, size), np.float32)
+    for y in range(size):
+        for x in range(size):
+            smooth = 0.5 + 0.2 * np.sin(x / 7.0) + 0.2 * np.cos((y + 0.3 * x) / 11.0)
+            value = smooth + noise * (2.0 * draws.next() - 1.0)
+            out[y, x] = np.float32(min(max(value, 0.0), 1.0))
+    return out
+
+
+def window():
+    """pytorch_msssim's window, but in f64: 11 pixels, sigma 1.5."""
+    bell = torch.exp(-((torch.arange(11, dtype=torch.float64) - 5.0) ** 2) / (2.0 * 1.5**2))
+    return (bell / bell.sum()).reshape(1, 1, 1, 11)
+
+
+def ms_ssim_scales(a, b, scales):
+    """pytorch_msssim.ms_ssim without its assertion that five scales fit."""
+    weights = torch.tensor([0.0448, 0.2856, 0.3001, 0.2363, 0.1333], dtype=torch.float64)
+    weights = weights[:scales] * weights.sum() / weights[:scales].sum()
+    values = []
+    for scale in range(scales):
+        whole, contrast = _ssim(a, b, data_range=1.0, win=window(), size_average=False)
+        if scale + 1 < scales:
+            values.append(torch.relu(contrast))
+            a, b = torch.nn.functional.avg_pool2d(a, 2), torch.nn.functional.avg_pool2d(b, 2)
+    values.append(torch.relu(whole))
+    return torch.prod(torch.stack(values, 0) ** weights.view(-1, 1, 1), 0).mean().item()
+
+
+def frechet(a, b):
+    a, b = a.astype(np.float64), b.astype(np.float64)
+    cov_a, cov_b = np.cov(a, rowvar=False), np.cov(b, rowvar=False)
+    root = scipy.linalg.sqrtm(cov_a @ cov_b).real
+    mean = a.mean(0) - b.mean(0)
+    return float(mean @ mean + np.trace(cov_a + cov_b - 2.0 * root))
+
+
+def mmd(a, b):
+    """torchmetrics' poly_mmd with poly_kernel, in f64."""
+    a, b = a.astype(np.float64), b.astype(np.float64)
+    kernel = lambda x, y: (x @ y.T / x.shape[1] + 1.0) ** 3
+    aa, bb, ab = kernel(a, a), kernel(b, b), kernel(a, b)
+    m = len(a)
+    value = (aa.sum() - np.trace(aa) + bb.sum() - np.trace(bb)) / (m * (m - 1))
+    return float(value - 2.0 * ab.sum() / m**2)
+
+
+def prdc(real, fake, k):
+    """compute_prdc of the package `prdc` 0.2 (Naeem et al. 2020), written out."""
+    real, fake = real.astype(np.float64), fake.astype(np.float64)
+    pairs = lambda x, y: np.sqrt(((x[:, None] - y[None]) ** 2).sum(-1))
+    radius = lambda x: np.partition(pairs(x, x), k, axis=-1)[:, k]
+    real_radius, fake_radius, distance = radius(real), radius(fake), pairs(real, fake)
+    return {
+        "precision": float((distance < real_radius[:, None]).any(0).mean()),
+        "recall": float((distance < fake_radius[None]).any(1).mean()),
+        "density": float((distance < real_radius[:, None]).sum(0).mean() / k),
+        "coverage": float((distance.min(1) < real_radius).mean()),
+    }
+
+
+def effective_rank(x):
+    x = x.astype(np.float64)
+    sigma = np.linalg.svd(x - x.mean(0), compute_uv=False)
+    p = sigma / sigma.sum()
+    p = p[p > 0]
+    return float(np.exp(-(p * np.log(p)).sum()))
+
+
+def mean_cosine(x):
+    x = x.astype(np.float64)
+    x = x / np.linalg.norm(x, axis=1, keepdims=True)
+    cosine = x @ x.T
+    return float(cosine[np.triu_indices(len(x), 1)].mean())
+
+
+def main():
+    real, fake = features(1, 96, 12, 0.1), features(2, 96, 12, 0.3)
+    a, b = image(64, 3, 0.02), image(64, 4, 0.2)
+    large_a, large_b = image(176, 3, 0.02), image(176, 4, 0.2)
+    torch_image = lambda x: torch.from_numpy(x.astype(np.float64))[None, None]
+    scores = real[:, 0].astype(np.float64)
+    golden = {
+        "psnr": float(peak_signal_noise_ratio(a.astype(np.float64), b.astype(np.float64), data_range=1.0)),
+        "ssim": float(
+            structural_similarity(
+                a.astype(np.float64), b.astype(np.float64), data_range=1.0,
+                gaussian_weights=True, sigma=1.5, use_sample_covariance=False,
+            )
+        ),
+        "ssim_torch": ssim(torch_image(a), torch_image(b), data_range=1.0, win=window()).item(),
+        "ms_ssim_64": ms_ssim_scales(torch_image(a), torch_image(b), 3),
+        "ms_ssim_176": ms_ssim(torch_image(large_a), torch_image(large_b), data_range=1.0, win=window()).item(),
+        "pearson": float(np.corrcoef(a.ravel().astype(np.float64), b.ravel().astype(np.float64))[0, 1]),
+        "frechet": frechet(real, fake),
+        "mmd": mmd(real, fake),
+        "prdc": prdc(real, fake, 5),
+        "effective_rank": effective_rank(real),
+        "effective_rank_wide": effective_rank(real[:8]),
+        "mean_cosine": mean_cosine(real),
+        "auc": float(roc_auc_score(fake[:, 0] > 0.3, np.round(scores, 1))),
+    }
+    Path(__file__).with_suffix(".json").write_text(json.dumps(golden, indent=2) + "\n")
+
+
+main()
