@@ -44,7 +44,8 @@ impl Gray {
     /// Values stay f32 all the way; the filter's overshoot is clamped to [0, 1].
     pub fn to_square(&self, size: usize) -> Square {
         let longest = self.width.max(self.height).max(1) as f64;
-        let fit = |side: usize| ((side as f64 * size as f64 / longest).round() as usize).clamp(1, size);
+        let fit =
+            |side: usize| ((side as f64 * size as f64 / longest).round() as usize).clamp(1, size);
         let (width, height) = (fit(self.width), fit(self.height));
         let resized = self.resize(width, height);
         let content = Rect { x: (size - width) / 2, y: (size - height) / 2, width, height };
