@@ -7,6 +7,9 @@ mod exit;
 mod inspect;
 mod run;
 
+use crate::pipeline::Stage;
+use crate::telemetry::log::{self, Verbosity};
+use crate::telemetry::progress;
 use args::{Args, Verb};
 use clap::Parser;
 use std::process::ExitCode;
@@ -26,15 +29,19 @@ pub fn main() -> ExitCode {
             return ExitCode::from(code);
         }
     };
-    crate::telemetry::log::init(args.quiet());
+    let verbosity = if args.quiet() { Verbosity::Quiet } else { Verbosity::Normal };
+    log::init(verbosity);
+    if args.quiet() {
+        progress::hide();
+    }
     let result = match &args.verb {
         Verb::Check(at) => check::check(at),
-        Verb::Run(at) => run::run(at, crate::pipeline::Stage::Evaluate),
-        Verb::Ingest(at) => run::run(at, crate::pipeline::Stage::Ingest),
-        Verb::Encode(at) => run::run(at, crate::pipeline::Stage::Encode),
+        Verb::Run(at) => run::run(at, Stage::Evaluate),
+        Verb::Ingest(at) => run::run(at, Stage::Ingest),
+        Verb::Encode(at) => run::run(at, Stage::Encode),
         Verb::Train(train) => run::run(&train.at, train.stage()),
-        Verb::Sample(at) => run::run(at, crate::pipeline::Stage::Sample),
-        Verb::Evaluate(at) => run::run(at, crate::pipeline::Stage::Evaluate),
+        Verb::Sample(at) => run::run(at, Stage::Sample),
+        Verb::Evaluate(at) => run::run(at, Stage::Evaluate),
         Verb::Inspect(inspect) => inspect::inspect(inspect),
         Verb::Clean(clean) => clean::clean(clean),
     };

@@ -7,12 +7,12 @@ use crate::interrupt;
 use crate::models::autoencoder::AutoencoderKl;
 use crate::models::encoder::Vit;
 use crate::random::Draws;
-use crate::models::section::Tokens;
+use crate::models::condition::Tokens;
 use crate::train::task::{autoencoder::stack, dino::normalise};
 use anyhow::{Context, Result, ensure};
 use burn::tensor::{Device, Tensor};
 use indicatif::ProgressBar;
-use std::{path::Path, sync::Arc};
+use std::{collections::BTreeMap, path::Path, sync::Arc};
 
 /// Raised when a store of the same inputs would hold other numbers.
 pub const VERSION: u32 = 1;
@@ -50,13 +50,13 @@ pub fn run(
             return Ok(false);
         }
         let batch = &rows[at..(at + batch_size).min(rows.len())];
-        let squares = batch
+        let samples = batch
             .iter()
             .map(|(split, index)| split.get(*index))
             .collect::<Result<Vec<_>, _>>()
             .context("an image that ingest could read can no longer be read")?;
-        let size = squares[0].size;
-        let images = stack(squares.iter().map(|square| &square.pixels[..]), size, networks.device);
+        let size = samples[0].square.size;
+        let images = stack(samples.iter().map(|sample| &sample.square.pixels[..]), size, networks.device);
         let moments = networks.autoencoder.encode(images.clone() * 2.0 - 1.0);
         let tokens = condition_tokens(networks.encoder, networks.tokens, images);
         let latent_shape = moments.mean.dims();
@@ -77,13 +77,13 @@ pub fn run(
         let tokens = values(tokens)?;
         let (latent, token) = (mean.len() / batch.len(), tokens.len() / batch.len());
         for (row, (split, index)) in batch.iter().enumerate() {
-            let part = |values: &'_ [f32], width: usize| row * width..(row + 1) * width.min(values.len());
+            let part = |width: usize| row * width..(row + 1) * width;
             writer.push(
-                key(split.entry(*index)),
+                key(&split.entries()[*index]),
                 &[
-                    Values::F32(&mean[part(&mean, latent)]),
-                    Values::F32(&logvar[part(&logvar, latent)]),
-                    Values::F32(&tokens[part(&tokens, token)]),
+                    Values::Floats(&mean[part(latent)]),
+                    Values::Floats(&logvar[part(latent)]),
+                    Values::Floats(&tokens[part(token)]),
                 ],
             )?;
         }
@@ -97,7 +97,7 @@ pub fn run(
 /// The condition tokens [B, N, d] of grey images [B, 1, S, S] in [0, 1].
 pub fn condition_tokens(encoder: &Vit, tokens: Tokens, images: Tensor<4>) -> Tensor<3> {
     let all = encoder.forward(normalise(images)); // [B, 1 + R + P, d]
-    let registers = encoder.num_registers();
+    let registers = encoder.config().num_register_tokens;
     let num_tokens = all.dims()[1];
     match tokens {
         Tokens::Class => all.slice_dim(1, 0..1),
@@ -243,14 +243,15 @@ pub fn open(path: &Path) -> Result<Arc<Store>> {
 
 fn spec(input_hash: &str, latent: &[usize], tokens: &[usize], batch_size: usize) -> StoreSpec {
     StoreSpec {
-        input_hash: input_hash.to_owned(),
+        inputs_hash: input_hash.to_owned(),
+        notes: BTreeMap::new(),
         columns: vec![
             ColumnSpec::new("mean", Dtype::F16, latent),
             ColumnSpec::new("logvar", Dtype::F16, latent),
             ColumnSpec::new("tokens", Dtype::F16, tokens),
         ],
         // Whole batches per shard: a resumed store then sees the same batches.
-        shard_rows: (4096 / batch_size).max(1) as u64 * batch_size as u64,
+        shard_rows: (4096 / batch_size).max(1) * batch_size,
     }
 }
 

@@ -1,5 +1,6 @@
-//! evaluate
+//! What the images are worth: figures over features computed once, and the report.
 
-mod font;
+pub mod fidelity;
 pub mod picture;
-pub mod report;
+
+pub mod section;

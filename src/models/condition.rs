@@ -6,6 +6,17 @@ use burn::module::{Module, Param};
 use burn::tensor::Tensor;
 use serde::{Deserialize, Serialize};
 
+/// Which of the encoder's tokens guide the denoiser. One learned token that is always there comes on top.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Tokens {
+    /// The class token.
+    Class,
+    /// The class token and the registers.
+    ClassAndRegisters,
+    /// The class token and the mean of the patch tokens.
+    ClassAndMean,
+}
+
 /// Sizes of the condition.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

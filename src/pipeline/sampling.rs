@@ -48,7 +48,7 @@ impl Run {
         };
         let sources = Sources { radiographs: &self.ingested()?.train, latents: &train };
         let total = self.recipe.sample.iter().map(Strategy::images).sum::<usize>() as u64;
-        let bar = progress::bar(Stage::Sample.name(), total, 0);
+        let bar = progress::bar(Stage::Sample.name(), 0, total);
         let is_done = stage::run(
             &mut generator,
             &self.recipe.sample,

@@ -56,7 +56,7 @@ impl Run {
         let total = splits.iter().map(|split| split.len()).sum::<usize>() as u64;
         let parent = folder.parent().expect("a store lies in the stores' folder");
         fs::create_dir_all(parent).with_context(|| format!("cannot create {}", parent.display()))?;
-        let bar = progress::bar(Stage::Encode.name(), total, 0);
+        let bar = progress::bar(Stage::Encode.name(), 0, total);
         let is_done = encode::run(&networks, &splits, &folder, &hash, BATCH, &bar)?;
         bar.finish_and_clear();
         if !is_done {

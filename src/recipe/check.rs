@@ -2,7 +2,7 @@
 
 use super::networks::{Autoencoder, Denoiser, Encoder, num_tokens};
 use super::{Recipe, RecipeError, SCHEMA};
-use crate::evaluate::Evaluation;
+use crate::evaluate::section::Evaluation;
 use crate::models::autoencoder::AutoencoderKlConfig;
 use crate::models::condition::Tokens;
 use crate::models::denoiser::DenoiserConfig;
@@ -20,7 +20,6 @@ impl Recipe {
         self.check_denoiser(&mut faults);
         faults.extend(self.diffusion.check());
         faults.extend(self.train.faults("train"));
-        faults.extend(self.sampling.faults());
         for (at, strategy) in self.sample.iter().enumerate() {
             faults.extend(strategy.check().into_iter().map(|what| format!("sample[{at}]: {what}")));
         }

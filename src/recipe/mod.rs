@@ -10,9 +10,9 @@ mod ron_json;
 
 use crate::data::section::Data;
 use crate::diffusion::Diffusion;
-use crate::evaluate::Evaluation;
+use crate::evaluate::section::Evaluation;
 use crate::models::condition::Tokens;
-use crate::sample::section::{Sampling, Strategy};
+use crate::sample::manifold::Strategy;
 use crate::train::Train;
 use networks::{Autoencoder, Denoiser, Encoder};
 use ron::extensions::Extensions;
@@ -51,9 +51,6 @@ pub struct Recipe {
     /// How the denoiser is trained.
     #[serde(default)]
     pub train: Train,
-    /// How images are drawn.
-    #[serde(default)]
-    pub sampling: Sampling,
     /// Which images are drawn.
     #[serde(default)]
     pub sample: Vec<Strategy>,

@@ -26,26 +26,22 @@ fn set(recipe: &Recipe, assignment: &str) -> Result<Recipe, String> {
 
 fn find<'a>(tree: &'a mut Value, path: &str) -> Result<&'a mut Value, String> {
     let mut node = tree;
-    let mut walked = String::from("the recipe");
     for step in steps(path)? {
         node = match step {
-            Step::Field(name) => field(node, &name, &walked)?,
+            Step::Field(name) => field(node, &name)?,
             Step::Index(index) => {
-                let length = node.as_array().ok_or(format!("{walked} is not a list"))?.len();
-                node.get_mut(index)
-                    .ok_or(format!("{walked} has {length} entries, numbered from 0"))?
+                let list = node.as_array_mut().ok_or("a `[` follows what is not a list")?;
+                let length = list.len();
+                let missing = format!("no entry [{index}]; the list has {length}, numbered from 0");
+                list.get_mut(index).ok_or(missing)?
             }
-        };
-        walked = match step_name(path, node) {
-            Some(name) => name,
-            None => walked,
         };
     }
     Ok(node)
 }
 
 /// The field `name` of `node`, looking through an enum's variant if `node` is one.
-fn field<'a>(node: &'a mut Value, name: &str, place: &str) -> Result<&'a mut Value, String> {
+fn field<'a>(node: &'a mut Value, name: &str) -> Result<&'a mut Value, String> {
     let is_variant = |value: &Value| {
         value.as_object().is_some_and(|map| {
             map.len() == 1
@@ -64,7 +60,7 @@ fn field<'a>(node: &'a mut Value, name: &str, place: &str) -> Result<&'a mut Val
     let known: Vec<String> =
         node.as_object().map(|map| map.keys().cloned().collect()).unwrap_or_default();
     node.get_mut(name).ok_or_else(|| match known.is_empty() {
-        true => format!("{place} has no fields, so no `{name}`"),
+        true => format!("no field `{name}`: what comes before it has no fields"),
         false => format!("no field `{name}`; expected one of {}", known.join(", ")),
     })
 }
@@ -94,8 +90,4 @@ fn steps(path: &str) -> Result<Vec<Step>, String> {
         }
     }
     Ok(steps)
-}
-
-fn step_name(path: &str, node: &Value) -> Option<String> {
-    (!node.is_object()).then(|| format!("`{path}`"))
 }

@@ -6,7 +6,8 @@
 
 use crate::artifact;
 use crate::data::loader::LoaderState;
-use crate::models::weights::{StateDict, file as weights_file};
+use crate::models::weights::file::{self as weights_file, NonFinite};
+use crate::models::weights::StateDict;
 use anyhow::{Context, Result, ensure};
 use serde::{Deserialize, Serialize};
 use std::{
@@ -136,7 +137,7 @@ pub fn header(folder: &Path) -> Result<Header> {
 
 /// Reads one set of weights of the checkpoint in `folder`: "model", "ema", "optimizer" or "task".
 pub fn weights(folder: &Path, which: &str) -> Result<StateDict> {
-    Ok(weights_file::read(&folder.join(format!("{which}.safetensors")))?)
+    Ok(weights_file::read(&folder.join(format!("{which}.safetensors")), NonFinite::Refuse)?)
 }
 
 /// Reads all of the checkpoint in `folder`.

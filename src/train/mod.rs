@@ -6,6 +6,7 @@ pub mod adamw;
 pub mod checkpoint;
 pub mod ema;
 pub mod learning_rate;
+mod parameters;
 mod section;
 mod step;
 pub mod task;
@@ -103,7 +104,7 @@ pub fn run<T: Task>(
     }
     let mut metrics = Metrics::open(&setup.folder, state.images_seen)?;
     let mut batches = Loader::start(task.samples(), loader)?;
-    let bar = progress::bar(task.name(), plan.images, state.images_seen);
+    let bar = progress::bar(task.name(), state.images_seen, plan.images);
     let mut average = step::Average::default();
     let mut skipped_in_a_row = 0;
     let mut clock = Clock::start(state.seconds);
@@ -127,7 +128,7 @@ pub fn run<T: Task>(
         skipped_in_a_row = if report.is_skipped { skipped_in_a_row + 1 } else { 0 };
         if skipped_in_a_row > plan.max_skipped_steps {
             bail!(
-                "the gradient was not finite {skipped_in_a_row} steps in a row (images {}); lower {}'s peak_learning_rate",
+                "the gradient was not finite {skipped_in_a_row} steps in a row (images {}); lower {}'s learning_rate.peak",
                 state.images_seen,
                 task.name()
             );
@@ -152,7 +153,7 @@ pub fn run<T: Task>(
             picture::write_synthetic_png(&path, &sheet, &[("Stage", task.name())])?;
         }
         if is_due(plan.save_every) || is_last {
-            metrics.flush()?;
+            metrics.sync()?;
             state.seconds = clock.seconds();
             state.save(task, setup, &batches)?;
         }
@@ -180,7 +181,7 @@ impl<M: Module + Clone> State<M> {
         Self {
             model,
             ema,
-            optimizer: AdamW::new(plan.betas, plan.clip_norm),
+            optimizer: AdamW::new(plan.optimizer.clone(), &[]),
             step: 0,
             images_seen: 0,
             skipped_steps: 0,
@@ -215,7 +216,7 @@ impl<M: Module + Clone> State<M> {
         let model = std::mem::replace(&mut self.model, self.ema.clone());
         self.model = weights::load_state_dict(model, &saved.model)?;
         self.ema = weights::load_state_dict(self.ema.clone(), &saved.ema)?;
-        self.optimizer.load_state_dict(saved.optimizer, &setup.device)?;
+        self.optimizer.load_state_dict(&self.model, &saved.optimizer)?;
         self.step = header.step;
         self.images_seen = header.images_seen;
         self.skipped_steps = header.skipped_steps;

@@ -1,7 +1,9 @@
 //! The recipe's `train:` sections: how long and how fast.
 
-use super::learning_rate::Decay;
-use crate::models::layers::Compute;
+use super::adamw::AdamWConfig;
+use super::ema::EmaConfig;
+use super::learning_rate::LearningRate;
+use crate::models::Compute;
 use serde::{Deserialize, Serialize};
 
 /// How long and how fast to train one network. Counts are in images, so that a batch size can change
@@ -16,20 +18,12 @@ pub struct Train {
     /// Images per forward pass; smaller than `batch_size` saves memory and computes the same mean gradient.
     /// None: the whole batch.
     pub micro_batch_size: Option<usize>,
-    /// Learning rate after warm-up.
-    pub peak_learning_rate: f64,
-    /// Images over which the learning rate rises linearly from 0.
-    pub warm_up: u64,
-    /// What the learning rate does after warm-up.
-    pub decay: Decay,
-    /// AdamW's decoupled weight decay; not applied to norms and biases.
-    pub weight_decay: f64,
-    /// AdamW's moment decays.
-    pub betas: (f64, f64),
-    /// Largest global gradient norm; larger gradients are scaled down to it. None: no clipping.
-    pub clip_norm: Option<f64>,
-    /// Decay per step of the averaged weights that are validated, sampled and exported.
-    pub ema_decay: f64,
+    /// How fast, when.
+    pub learning_rate: LearningRate,
+    /// AdamW and gradient clipping.
+    pub optimizer: AdamWConfig,
+    /// The averaged weights, which are validated, sampled and exported.
+    pub ema: EmaConfig,
     /// Number format of the forward and backward pass; weights, norms, softmax and loss stay F32.
     pub compute: Compute,
     /// Images between log records.
@@ -52,13 +46,9 @@ impl Default for Train {
             images: 100_000,
             batch_size: 16,
             micro_batch_size: None,
-            peak_learning_rate: 1e-4,
-            warm_up: 0,
-            decay: Decay::default(),
-            weight_decay: 0.01,
-            betas: (0.9, 0.999),
-            clip_norm: Some(1.0),
-            ema_decay: 0.999,
+            learning_rate: LearningRate::default(),
+            optimizer: AdamWConfig::default(),
+            ema: EmaConfig::default(),
             compute: Compute::F32,
             log_every: 500,
             validate_every: 10_000,
@@ -107,29 +97,12 @@ impl Train {
             );
         }
         demand(
-            self.peak_learning_rate > 0.0 && self.peak_learning_rate <= 1.0,
-            format!("peak_learning_rate is {}; expected above 0 and at most 1", self.peak_learning_rate),
+            self.learning_rate.warm_up <= self.images,
+            format!(
+                "learning_rate.warm_up is {} images, longer than the run ({} images)",
+                self.learning_rate.warm_up, self.images
+            ),
         );
-        demand(
-            self.warm_up <= self.images,
-            format!("warm_up is {} images, longer than the run ({} images)", self.warm_up, self.images),
-        );
-        demand(
-            (0.0..1.0).contains(&self.ema_decay),
-            format!("ema_decay is {}; expected at least 0 and below 1", self.ema_decay),
-        );
-        let (beta1, beta2) = self.betas;
-        demand(
-            (0.0..1.0).contains(&beta1) && (0.0..1.0).contains(&beta2),
-            format!("betas are ({beta1}, {beta2}); expected both at least 0 and below 1"),
-        );
-        demand(
-            self.weight_decay >= 0.0 && self.weight_decay.is_finite(),
-            format!("weight_decay is {}; expected at least 0", self.weight_decay),
-        );
-        if let Some(clip) = self.clip_norm {
-            demand(clip > 0.0, format!("clip_norm is {clip}; expected above 0 (or None)"));
-        }
         for (name, every) in [
             ("log_every", self.log_every),
             ("validate_every", self.validate_every),
@@ -139,6 +112,8 @@ impl Train {
             demand(every > 0, format!("{name} is 0; expected at least 1 image"));
         }
         demand(self.keep >= 2, format!("keep is {}; expected at least 2 checkpoints", self.keep));
+        let parts = [self.learning_rate.check(), self.optimizer.check(), self.ema.check()];
+        faults.extend(parts.into_iter().flatten().map(|what| format!("{place}: {what}")));
         faults
     }
 }

@@ -1,6 +1,7 @@
 //! One optimizer step: loss, gradients, weights, average.
 
-use super::{Setup, State, adamw::Step, task::Task};
+use super::adamw::{GradientSum, Step};
+use super::{Setup, State, task::Task};
 use anyhow::Result;
 use burn::tensor::Tensor;
 use burn_train::metric::state::NumericMetricState;
@@ -24,10 +25,13 @@ pub(super) fn descend<T: Task>(
 ) -> Report {
     let plan = &setup.section;
     let progress = state.progress(plan);
-    let learning_rate =
-        plan.decay.learning_rate(plan.peak_learning_rate, plan.warm_up, progress.images_seen, progress.images);
+    let seen_after = progress.images_seen + items.len() as u64;
+    let learning_rate = plan.learning_rate.at(seen_after, progress.images);
+    let rounds = items.chunks(plan.micro_batch_size.unwrap_or(items.len()));
+    let num_rounds = rounds.len() as f64;
+    let mut gradients = GradientSum::default();
     let mut figures: Vec<(&'static str, Tensor<1>)> = Vec::new();
-    for micro in items.chunks(plan.micro_batch_size.unwrap_or(items.len())) {
+    for micro in rounds {
         let share = micro.len() as f64 / items.len() as f64;
         let loss = task.loss(&state.model, &state.ema, micro, progress);
         let parts = std::iter::once(("train/loss", loss.total.clone().inner())).chain(loss.parts);
@@ -37,12 +41,11 @@ pub(super) fn descend<T: Task>(
                 None => figures.push((name, value * share)),
             }
         }
-        let mut gradients = (loss.total * share).backward();
-        state.optimizer.accumulate(&state.model, &mut gradients);
+        // Rounds are averaged with equal weight; a smaller last one must count for less.
+        gradients.add(&state.model, (loss.total * (share * num_rounds)).backward());
     }
-    let weight_decay = task.weight_decay(plan.weight_decay, progress);
-    let model = state.model.clone();
-    let (model, step) = state.optimizer.step(model, learning_rate, weight_decay);
+    state.optimizer.set_weight_decay(task.weight_decay(plan.optimizer.weight_decay, progress));
+    let (model, step) = state.optimizer.step(state.model.clone(), gradients, learning_rate);
     state.model = model;
     state.step += 1;
     state.images_seen += items.len() as u64;
@@ -54,8 +57,8 @@ pub(super) fn descend<T: Task>(
         state.skipped_steps += 1;
         tracing::warn!(images = state.images_seen, "a gradient was not finite: the step was left out");
     } else {
-        let decay = task.ema_decay(plan.ema_decay, progress);
-        state.ema = super::ema::update(state.ema.clone(), &state.model, decay);
+        let decay = task.ema_decay(plan.ema.decay_at(progress.step), progress);
+        state.ema = super::ema::blend(state.ema.clone(), &state.model, decay);
         task.after_step(progress);
     }
     Report { figures, gradient_norm, learning_rate, is_skipped }

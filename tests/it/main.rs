@@ -4,6 +4,8 @@
 #![allow(clippy::unwrap_used)]
 
 mod artifact;
+mod files;
+mod ingest;
 mod interrupt;
 mod loader;
 mod models;

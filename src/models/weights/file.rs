@@ -22,7 +22,7 @@ pub enum NonFinite {
     Keep,
 }
 
-/// Reads every tensor of a safetensors file as f32 (from f64, f32, f16 or bf16).
+/// Reads every tensor of a safetensors file as f32 (from f64, f32, f16 or bf16), whole numbers as i64.
 ///
 /// Fails on other formats, on a header or a number of tensors beyond all reason, on lengths that do
 /// not add up, and on non-finite numbers if those are refused.
@@ -41,8 +41,13 @@ pub fn read(path: &Path, non_finite: NonFinite) -> Result<BTreeMap<String, Tenso
     }
     let mut found = BTreeMap::new();
     for (name, view) in tensors.iter() {
+        if view.dtype() == Dtype::I64 {
+            let values: Vec<i64> = chunks(view.data()).map(i64::from_le_bytes).collect();
+            found.insert(name.to_owned(), TensorData::new(values, view.shape().to_vec()));
+            continue;
+        }
         let values = floats(&view).ok_or_else(|| {
-            fault(format!("tensor {name} holds {:?}, expected F64, F32, F16 or BF16", view.dtype()))
+            fault(format!("tensor {name} holds {:?}, expected F64, F32, F16, BF16 or I64", view.dtype()))
         })?;
         if non_finite == NonFinite::Refuse && values.iter().any(|value| !value.is_finite()) {
             return Err(fault(format!("tensor {name} holds NaN or infinity")));
@@ -52,20 +57,25 @@ pub fn read(path: &Path, non_finite: NonFinite) -> Result<BTreeMap<String, Tenso
     Ok(found)
 }
 
-/// Writes `tensors` as f32 to a safetensors file that PyTorch's libraries open.
+/// Writes `tensors` as f32 (i64 as they are) to a safetensors file that PyTorch's libraries open.
 ///
 /// Not atomic: whoever needs that writes into a folder that is renamed when whole.
 pub fn write(path: &Path, tensors: &BTreeMap<String, TensorData>) -> Result<(), FileError> {
     let fault = |what: String| FileError::Unwritable { path: path.into(), what };
     let mut arrays = Vec::with_capacity(tensors.len());
     for (name, data) in tensors {
+        if let Ok(values) = data.as_slice::<i64>() {
+            let bytes = values.iter().flat_map(|value| value.to_le_bytes()).collect();
+            arrays.push((name, Dtype::I64, data.shape().to_vec(), bytes));
+            continue;
+        }
         let values = data.clone().convert::<f32>();
         let values = values.as_slice::<f32>().map_err(|error| fault(error.to_string()))?;
-        arrays.push((name, data.shape().to_vec(), little_endian(values)));
+        arrays.push((name, Dtype::F32, data.shape().to_vec(), little_endian(values)));
     }
     let mut views = Vec::with_capacity(arrays.len());
-    for (name, shape, bytes) in &arrays {
-        let view = TensorView::new(Dtype::F32, shape.clone(), bytes);
+    for (name, dtype, shape, bytes) in &arrays {
+        let view = TensorView::new(*dtype, shape.clone(), bytes);
         views.push((*name, view.map_err(|error| fault(error.to_string()))?));
     }
     // transformers reads this to know the file's origin and refuses files without it.

@@ -7,6 +7,9 @@ use burn::tensor::{Gradients, Tensor, TensorData};
 use std::collections::BTreeMap;
 use std::fmt;
 
+/// Tensors by name, on the host.
+pub type StateDict = BTreeMap<String, TensorData>;
+
 /// Every parameter of `module` by name, as f32.
 pub fn state_dict<M: Module>(module: &M) -> BTreeMap<String, TensorData> {
     survey(module, &Value)

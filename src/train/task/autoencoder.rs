@@ -1,11 +1,9 @@
 //! Training the autoencoder: images in, the same images out, through a small Gaussian latent.
 
 use super::{Loss, Progress, Task};
-use crate::data::{
-    image::{Gray, Square},
-    loader::{SampleError, Samples},
-    radiographs::Radiographs,
-};
+use crate::data::image::{Gray, Square};
+use crate::data::loader::{SampleError, Samples};
+use crate::data::radiographs::{Radiographs, Sample};
 use crate::evaluate::picture::contact_sheet;
 use crate::metric;
 use crate::models::autoencoder::{AutoencoderKl, AutoencoderKlConfig};
@@ -63,7 +61,7 @@ pub struct AutoencoderTask {
 
 /// An image and the draw of its latent.
 pub struct Item {
-    square: Arc<Square>,
+    sample: Arc<Sample>,
     noise: Vec<f32>,
 }
 
@@ -81,8 +79,8 @@ impl Samples for Images {
     }
 
     fn get(&self, index: u64, position: u64) -> Result<Item, SampleError> {
-        let square = self.radiographs.get(index as usize).map_err(SampleError::new)?;
-        Ok(Item { square, noise: self.noise.at(position).normals(self.latent_values) })
+        let sample = self.radiographs.get(index as usize).map_err(|_| SampleError::new("unreadable"))?;
+        Ok(Item { sample, noise: self.noise.at(position).normals(self.latent_values) })
     }
 }
 
@@ -111,7 +109,7 @@ impl Task for AutoencoderTask {
         _progress: Progress,
     ) -> Loss {
         let device = self.device.clone().autodiff();
-        let images = stack(items.iter().map(|item| &item.square.pixels[..]), self.train.size(), &device);
+        let images = stack(items.iter().map(|item| &item.sample.square.pixels[..]), self.train.size(), &device);
         let pixels = images.dims()[2] * images.dims()[3];
         let images = images * 2.0 - 1.0;
 
@@ -137,7 +135,8 @@ impl Task for AutoencoderTask {
     fn validate(&self, ema: &AutoencoderKl) -> Result<Vec<(&'static str, f64)>> {
         let restored = reconstruct(ema, &self.valid, self.valid.len(), self.batch_size, &self.device)?;
         let mut sum = 0.0;
-        for (square, restored) in &restored {
+        for (sample, restored) in &restored {
+            let square = &sample.square;
             sum += metric::psnr(&square.pixels, restored, Some(&content_mask(square)));
         }
         Ok(vec![("validation/psnr_db", sum / restored.len() as f64)])
@@ -145,7 +144,7 @@ impl Task for AutoencoderTask {
 
     fn preview(&self, ema: &AutoencoderKl) -> Result<Option<Gray>> {
         let shown = reconstruct(ema, &self.valid, 8, self.batch_size, &self.device)?;
-        let tiles = shown.into_iter().flat_map(|(square, restored)| [square.pixels.clone(), restored]);
+        let tiles = shown.into_iter().flat_map(|(sample, restored)| [sample.square.pixels.clone(), restored]);
         Ok(Some(contact_sheet(&tiles.collect::<Vec<_>>(), self.valid.size(), 8)))
     }
 
@@ -161,14 +160,14 @@ pub fn reconstruct(
     count: usize,
     batch_size: usize,
     device: &Device,
-) -> Result<Vec<(Arc<Square>, Vec<f32>)>> {
+) -> Result<Vec<(Arc<Sample>, Vec<f32>)>> {
     let mut out = Vec::new();
     let indices: Vec<usize> = (0..count.min(images.len())).collect();
     for chunk in indices.chunks(batch_size) {
-        let squares = chunk.iter().map(|&at| images.get(at)).collect::<Result<Vec<_>, _>>()?;
-        let batch = stack(squares.iter().map(|square| &square.pixels[..]), images.size(), device);
+        let samples = chunk.iter().map(|&at| images.get(at)).collect::<Result<Vec<_>, _>>()?;
+        let batch = stack(samples.iter().map(|sample| &sample.square.pixels[..]), images.size(), device);
         let latents = model.encode(batch * 2.0 - 1.0).mean;
-        out.extend(squares.into_iter().zip(to_images(model.decode(latents))?));
+        out.extend(samples.into_iter().zip(to_images(model.decode(latents))?));
     }
     Ok(out)
 }

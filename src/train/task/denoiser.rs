@@ -5,7 +5,7 @@ use crate::data::{
     image::Gray,
     loader::{SampleError, Samples},
 };
-use crate::diffusion::{Diffusion, Objective, Schedule};
+use crate::diffusion::{Diffusion, Schedule, objective::add_noise};
 use crate::encode::Latents;
 use crate::models::denoiser::{Denoiser, DenoiserConfig};
 use crate::random::Stream;
@@ -117,8 +117,8 @@ impl DenoiserTask {
         );
         let keep: Vec<bool> = items.iter().map(|item| item.keep).collect();
 
-        let noisy = Objective::noisy(&clean, &noise, &alpha, &sigma);
-        let target = self.diffusion.objective.target(&clean, &noise, &alpha, &sigma);
+        let noisy = add_noise(clean.clone(), noise.clone(), &alpha, &sigma);
+        let target = self.diffusion.objective.target(clean, noise, &alpha, &sigma);
         let prediction = model.forward(noisy, &timesteps, tokens, &keep);
         let errors = (prediction - target).square().mean_dims(&[1, 2, 3]).reshape([items.len()]);
         let weights = levels
@@ -192,7 +192,7 @@ impl Task for DenoiserTask {
         serde_json::json!({
             "network": self.network,
             "diffusion": self.diffusion,
-            "latent": { "shape": self.train.latent_shape(), "mean": self.train.mean(), "std": self.train.std() },
+            "latent": { "shape": self.train.latent_shape(), "scale": self.train.scale() },
             "tokens": self.train.token_shape(),
         })
     }

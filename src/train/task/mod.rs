@@ -33,11 +33,9 @@ pub trait Task {
     /// After the weights took a step.
     fn after_step(&mut self, _progress: Progress) {}
 
-    /// Decay of the average at this step; `recipe` is the recipe's `ema_decay`.
-    fn ema_decay(&self, recipe: f64, progress: Progress) -> f64 {
-        // The usual warm-up: the first weights are forgotten quickly.
-        let steps = progress.step as f64;
-        recipe.min((1.0 + steps) / (10.0 + steps))
+    /// Decay of the average at this step; `recipe` is what the recipe's `ema` says.
+    fn ema_decay(&self, recipe: f64, _progress: Progress) -> f64 {
+        recipe
     }
 
     /// Weight decay at this step; `recipe` is the recipe's `weight_decay`.

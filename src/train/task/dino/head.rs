@@ -1,9 +1,10 @@
 //! The projection head of self-distillation: embeddings to prototype scores.
 
-use crate::models::{init::Init, layers::Linear};
+use crate::models::layers::Linear;
+use crate::models::{Fill, Init};
 use burn::{
     module::{Module, Param},
-    tensor::{Device, Tensor, activation::gelu},
+    tensor::{Tensor, activation::gelu},
 };
 use serde::{Deserialize, Serialize};
 
@@ -35,14 +36,17 @@ pub struct Head {
 
 impl HeadConfig {
     /// A new head over embeddings of `width`.
-    pub fn init(&self, width: usize, init: &mut Init, device: &Device) -> Head {
+    pub fn init(&self, width: usize, init: &mut Init) -> Head {
         let widths = [width, self.hidden, self.hidden, self.bottleneck];
         Head {
             mlp: widths
                 .windows(2)
-                .map(|pair| Linear::truncated_normal(pair[0], pair[1], true, 0.02, init, device))
+                .map(|pair| {
+                    let weight = Fill::TruncatedNormal(0.02);
+                    Linear::filled(init, pair[0], pair[1], weight, Some(Fill::Zeros))
+                })
                 .collect(),
-            last_layer: init.normal([self.prototypes, self.bottleneck], 1.0, device),
+            last_layer: init.param([self.prototypes, self.bottleneck], Fill::Normal(1.0)),
         }
     }
 }

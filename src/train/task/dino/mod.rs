@@ -15,12 +15,10 @@ use crate::data::{
     loader::{SampleError, Samples},
     radiographs::Radiographs,
 };
-use crate::metric;
-use crate::models::{
-    encoder::{Vit, VitConfig},
-    init::Init,
-    weights::StateDict,
-};
+use crate::metric::{self, Features};
+use crate::models::Init;
+use crate::models::encoder::{Vit, VitConfig};
+use crate::models::weights::StateDict;
 use crate::random::Stream;
 use anyhow::{Context, Result};
 use burn::{
@@ -73,6 +71,44 @@ impl Default for Dino {
     }
 }
 
+impl Dino {
+    /// Faults, each what follows the section's name; `patch` is the encoder's.
+    pub fn faults(&self, patch: usize) -> Vec<String> {
+        let mut faults = self.views.faults(patch);
+        let mut demand = |holds: bool, what: String| {
+            if !holds {
+                faults.push(what);
+            }
+        };
+        for (name, value) in [
+            ("student_temperature", self.student_temperature),
+            ("teacher_temperature.0", self.teacher_temperature.0),
+            ("teacher_temperature.1", self.teacher_temperature.1),
+        ] {
+            demand(value > 0.0, format!("{name} is {value}; expected above 0"));
+        }
+        for (name, value) in
+            [("teacher_momentum", self.teacher_momentum), ("center_momentum", self.center_momentum)]
+        {
+            demand(
+                (0.0..=1.0).contains(&value),
+                format!("{name} is {value}; expected from 0 to 1"),
+            );
+        }
+        for (name, value) in [("final_weight_decay", self.final_weight_decay), ("koleo", self.koleo)] {
+            demand(value >= 0.0, format!("{name} is {value}; expected at least 0"));
+        }
+        for (name, value) in [
+            ("hidden", self.head.hidden),
+            ("bottleneck", self.head.bottleneck),
+            ("prototypes", self.head.prototypes),
+        ] {
+            demand(value > 0, format!("head.{name} is 0; expected at least 1"));
+        }
+        faults
+    }
+}
+
 /// Backbone and head: the student, and as its average the teacher.
 #[derive(Module, Debug)]
 pub struct Distilled {
@@ -85,9 +121,9 @@ pub struct Distilled {
 impl Distilled {
     /// A new student.
     pub fn new(vit: &VitConfig, head: &HeadConfig, seed: u64, device: &Device) -> Self {
-        let mut init = Init::new(Stream::new(seed, "encoder/init"));
-        let backbone = vit.init(&mut init, device);
-        let head = head.init(vit.hidden_size, &mut init, device);
+        let mut init = Init::new(Stream::new(seed, "encoder/init"), device);
+        let backbone = vit.init(&mut init);
+        let head = head.init(vit.hidden_size, &mut init);
         Self { backbone, head }
     }
 
@@ -143,8 +179,8 @@ impl Samples for Viewed {
     }
 
     fn get(&self, index: u64, position: u64) -> Result<Item, SampleError> {
-        let square = self.radiographs.get(index as usize).map_err(SampleError::new)?;
-        Ok(Item { views: self.views.draw(&square, &mut self.stream.at(position)) })
+        let sample = self.radiographs.get(index as usize).map_err(|_| SampleError::new("unreadable"))?;
+        Ok(Item { views: self.views.draw(&sample.square, &mut self.stream.at(position)) })
     }
 }
 
@@ -238,7 +274,8 @@ impl Task for DinoTask {
     /// Collapse shows as an effective rank near 1 and a mean cosine near 1.
     fn validate(&self, ema: &Distilled) -> Result<Vec<(&'static str, f64)>> {
         let embeddings = embed_all(&ema.backbone, &self.valid, self.batch_size, &self.device)?;
-        let rank = metric::effective_rank(&embeddings);
+        let features = Features::new(&embeddings, self.network.hidden_size);
+        let rank = metric::effective_rank(features)?;
         if rank < 2.0 {
             tracing::warn!(
                 effective_rank = rank,
@@ -247,7 +284,7 @@ impl Task for DinoTask {
         }
         Ok(vec![
             ("validation/effective_rank", rank),
-            ("validation/mean_cosine", metric::mean_cosine(&embeddings)),
+            ("validation/mean_cosine", metric::mean_cosine(features)?),
         ])
     }
 
@@ -266,30 +303,27 @@ impl Task for DinoTask {
     }
 }
 
-/// The class embedding of every image, in order.
+/// The class embedding of every image, in order, row after row.
 pub fn embed_all(
     vit: &Vit,
     images: &Radiographs,
     batch_size: usize,
     device: &Device,
-) -> Result<Vec<Vec<f32>>> {
-    let mut out = Vec::with_capacity(images.len());
+) -> Result<Vec<f32>> {
+    let mut out = Vec::new();
     let indices: Vec<usize> = (0..images.len()).collect();
     for chunk in indices.chunks(batch_size) {
-        let squares = chunk.iter().map(|&at| images.get(at)).collect::<Result<Vec<_>, _>>()?;
-        let batch = stack(squares.iter().map(|square| &square.pixels[..]), images.size(), device);
+        let samples = chunk.iter().map(|&at| images.get(at)).collect::<Result<Vec<_>, _>>()?;
+        let batch = stack(samples.iter().map(|sample| &sample.square.pixels[..]), images.size(), device);
         out.extend(embed(vit, batch)?);
     }
     Ok(out)
 }
 
-/// Class embeddings of grey images [B, 1, S, S] in [0, 1].
-pub fn embed(vit: &Vit, images: Tensor<4>) -> Result<Vec<Vec<f32>>> {
-    let tokens = vit.forward(normalise(images));
-    let [_, _, width] = tokens.dims();
-    let data = tokens.slice_dim(1, 0..1).into_data();
-    let values = data.into_vec::<f32>().map_err(|error| anyhow::anyhow!("{error:?}"))?;
-    Ok(values.chunks_exact(width).map(<[f32]>::to_vec).collect())
+/// Class embeddings of grey images [B, 1, S, S] in [0, 1], row after row.
+pub fn embed(vit: &Vit, images: Tensor<4>) -> Result<Vec<f32>> {
+    let data = vit.forward(normalise(images)).slice_dim(1, 0..1).into_data();
+    data.into_vec::<f32>().map_err(|error| anyhow::anyhow!("{error:?}"))
 }
 
 /// Mean negative log distance to the nearest other row, rows on the unit sphere (arXiv 2304.07193, section 4).

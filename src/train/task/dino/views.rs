@@ -48,6 +48,27 @@ pub struct Drawn {
 }
 
 impl Views {
+    /// Faults, each what follows the section's name; `patch` is the encoder's.
+    pub fn faults(&self, patch: usize) -> Vec<String> {
+        let mut faults = Vec::new();
+        for (name, (low, high)) in [("global_area", self.global_area), ("local_area", self.local_area)] {
+            if !(low > 0.0 && low <= high && high <= 1.0) {
+                faults.push(format!("views.{name} is ({low}, {high}); expected 0 < low <= high <= 1"));
+            }
+        }
+        if self.num_local > 0 && (self.local_size == 0 || !self.local_size.is_multiple_of(patch.max(1))) {
+            let size = self.local_size;
+            faults.push(format!("views.local_size is {size}; expected a multiple of the patch ({patch})"));
+        }
+        if !(1.0..=4.0).contains(&self.aspect) {
+            faults.push(format!("views.aspect is {}; expected 1 to 4", self.aspect));
+        }
+        if !(0.0..=1.0).contains(&self.intensity) || !(0.0..=1.0).contains(&self.blur) {
+            faults.push("views.intensity and views.blur are expected from 0 to 1".into());
+        }
+        faults
+    }
+
     /// The views of `square` under `draws`.
     pub fn draw(&self, square: &Square, draws: &mut Draws) -> Drawn {
         let mut view = |area, size| {

@@ -1,0 +1,194 @@
+//! From the bytes of a file to its data set.
+
+use std::{borrow::Cow, io::Read};
+
+use dicom_object::{FileMetaTableBuilder, InMemDicomObject, OpenFileOptions, file::ReadPreamble};
+use flate2::read::DeflateDecoder;
+
+use super::{
+    super::{MAX_FILE_BYTES, Refusal},
+    codec::Codec,
+    walk::{self, Encoding},
+};
+
+/// A parsed file.
+pub(super) struct Container {
+    pub(super) syntax: Syntax,
+    pub(super) object: InMemDicomObject,
+}
+
+/// A transfer syntax that can be read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Syntax {
+    pub(super) uid: &'static str,
+    pub(super) encoding: Encoding,
+    pub(super) is_deflated: bool,
+    pub(super) codec: Codec,
+}
+
+/// Is this a DICOM file? With or without the preamble; some writers leave it and the magic word away.
+pub(in super::super) fn is_dicom(bytes: &[u8]) -> bool {
+    let starts_with_meta = bytes.starts_with(&[2, 0])
+        && matches!(bytes.get(3..6), Some([0, b'U', b'I' | b'L'] | [0, b'O', b'B']));
+    meta_start(bytes) > 0 || starts_with_meta
+}
+
+impl Container {
+    pub(super) fn open(bytes: &[u8]) -> Result<Self, Refusal> {
+        let (uid, data_set) = split_meta(bytes)?;
+        let syntax = Syntax::of(&uid)?;
+        let data_set = if syntax.is_deflated { inflate(data_set)? } else { data_set.into() };
+        walk::check(&data_set, syntax.encoding)?;
+        Ok(Self { syntax, object: parse(&data_set, syntax.encoding)? })
+    }
+}
+
+/// Finds the file meta group; the transfer syntax it names, and what follows.
+///
+/// Read here rather than by the parser: the group's length may be wrong or absent, as may the preamble.
+fn split_meta(bytes: &[u8]) -> Result<(String, &[u8]), Refusal> {
+    const DAMAGED: Refusal = Refusal::Damaged("the file meta group");
+    let mut rest = &bytes[meta_start(bytes)..];
+    let mut uid = None;
+    while let Some(&[2, 0, element_low, element_high, vr_0, vr_1, length_low, length_high]) =
+        rest.first_chunk()
+    {
+        let is_long = matches!(&[vr_0, vr_1], b"OB" | b"OW" | b"UN" | b"UT" | b"SQ");
+        let (header, length) = if is_long {
+            let length = rest.get(8..12).and_then(|bytes| bytes.first_chunk()).ok_or(DAMAGED)?;
+            (12, u32::from_le_bytes(*length) as usize)
+        } else {
+            (8, usize::from(u16::from_le_bytes([length_low, length_high])))
+        };
+        let value = rest.get(header..).and_then(|rest| rest.get(..length)).ok_or(DAMAGED)?;
+        if [element_low, element_high] == [0x10, 0] {
+            let trimmed = value.strip_suffix(b"\0").unwrap_or(value).trim_ascii_end();
+            uid = Some(String::from_utf8_lossy(trimmed).into_owned());
+        }
+        rest = &rest[header + length..];
+    }
+    Ok((uid.ok_or(Refusal::Attribute("TransferSyntaxUID"))?, rest))
+}
+
+fn meta_start(bytes: &[u8]) -> usize {
+    match bytes {
+        _ if bytes.get(128..132) == Some(b"DICM") => 132,
+        _ if bytes.starts_with(b"DICM") => 4,
+        _ => 0,
+    }
+}
+
+/// Inflates no more than a file may have.
+fn inflate(deflated: &[u8]) -> Result<Cow<'_, [u8]>, Refusal> {
+    let mut data_set = Vec::new();
+    DeflateDecoder::new(deflated)
+        .take(MAX_FILE_BYTES + 1)
+        .read_to_end(&mut data_set)
+        .map_err(|_| Refusal::Damaged("the deflated data set"))?;
+    match data_set.len() as u64 {
+        size if size > MAX_FILE_BYTES => Err(Refusal::FileTooLarge(size)),
+        _ => Ok(data_set.into()),
+    }
+}
+
+/// Parses a data set whose lengths were checked. The parser wants a meta group, so it gets a plain one: what the
+/// pixel data is compressed with is none of its business.
+fn parse(data_set: &[u8], encoding: Encoding) -> Result<InMemDicomObject, Refusal> {
+    let uid = match encoding {
+        Encoding { is_implicit: true, .. } => IMPLICIT_LE,
+        Encoding { is_big_endian: true, .. } => EXPLICIT_BE,
+        _ => EXPLICIT_LE,
+    };
+    let mut head = b"DICM".to_vec();
+    FileMetaTableBuilder::new()
+        .transfer_syntax(uid)
+        .media_storage_sop_class_uid("1.2.840.10008.5.1.4.1.1.1")
+        .media_storage_sop_instance_uid("2.25.0")
+        .build()
+        .and_then(|meta| meta.write(&mut head))
+        .expect("a meta group with a transfer syntax can be written");
+    OpenFileOptions::new()
+        .read_preamble(ReadPreamble::Never)
+        .from_reader(head.chain(data_set))
+        .map(dicom_object::FileDicomObject::into_inner)
+        .map_err(|_| Refusal::Damaged("the DICOM data set"))
+}
+
+const IMPLICIT_LE: &str = "1.2.840.10008.1.2";
+const EXPLICIT_LE: &str = "1.2.840.10008.1.2.1";
+const EXPLICIT_BE: &str = "1.2.840.10008.1.2.2";
+
+/// What can be decoded.
+const SUPPORTED: [(&str, Codec); 17] = [
+    (IMPLICIT_LE, Codec::Native),
+    (EXPLICIT_LE, Codec::Native),
+    (EXPLICIT_BE, Codec::Native),
+    (DEFLATED, Codec::Native),
+    ("1.2.840.10008.1.2.1.98", Codec::Uncompressed),
+    ("1.2.840.10008.1.2.4.50", Codec::Jpeg),
+    ("1.2.840.10008.1.2.4.51", Codec::Jpeg),
+    ("1.2.840.10008.1.2.4.53", Codec::Jpeg),
+    ("1.2.840.10008.1.2.4.55", Codec::Jpeg),
+    ("1.2.840.10008.1.2.4.57", Codec::Jpeg),
+    ("1.2.840.10008.1.2.4.70", Codec::Jpeg),
+    ("1.2.840.10008.1.2.4.80", Codec::JpegLs),
+    ("1.2.840.10008.1.2.4.81", Codec::JpegLs),
+    ("1.2.840.10008.1.2.4.90", Codec::Jpeg2000),
+    ("1.2.840.10008.1.2.4.91", Codec::Jpeg2000),
+    ("1.2.840.10008.1.2.5", Codec::Rle),
+    ("1.2.840.10008.1.2.8.1", Codec::Deflate),
+];
+const DEFLATED: &str = "1.2.840.10008.1.2.1.99";
+
+/// What has a name but no decoder; a prefix of the UID and the name.
+const REFUSED: [(&str, &str); 10] = [
+    ("1.2.840.10008.1.2.4.9", "JPEG 2000 Part 2 or JPIP"),
+    ("1.2.840.10008.1.2.4.10", "MPEG video"),
+    ("1.2.840.10008.1.2.4.11", "JPEG XL"),
+    ("1.2.840.10008.1.2.4.20", "High-Throughput JPEG 2000"),
+    ("1.2.840.10008.1.2.4.5", "a JPEG process that the standard retired"),
+    ("1.2.840.10008.1.2.4.6", "a JPEG process that the standard retired"),
+    ("1.2.840.10008.1.2.4", "a compression"),
+    ("1.2.840.10008.1.2.6", "RFC 2557 MIME or XML"),
+    ("1.2.840.10008.1.2.7", "SMPTE ST 2110 video"),
+    ("1.2.840.10008.1.20", "Papyrus"),
+];
+
+impl Syntax {
+    fn of(uid: &str) -> Result<Self, Refusal> {
+        let Some(&(uid, codec)) = SUPPORTED.iter().find(|(supported, _)| *supported == uid) else {
+            let name = REFUSED.iter().find(|(prefix, _)| uid.starts_with(prefix));
+            let is_uid = uid.len() <= 64 && uid.bytes().all(|b| b == b'.' || b.is_ascii_digit());
+            return Err(Refusal::TransferSyntax {
+                uid: if is_uid { uid.to_owned() } else { "unreadable".to_owned() },
+                name: name.map_or("unknown", |&(_, name)| name),
+            });
+        };
+        let encoding =
+            Encoding { is_implicit: uid == IMPLICIT_LE, is_big_endian: uid == EXPLICIT_BE };
+        Ok(Self { uid, encoding, is_deflated: uid == DEFLATED, codec })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_not_supported_is_refused_by_name() {
+        let message = |uid: &str| Syntax::of(uid).unwrap_err().to_string();
+        let htj2k =
+            "transfer syntax 1.2.840.10008.1.2.4.201 (High-Throughput JPEG 2000) is not supported";
+        assert_eq!(message("1.2.840.10008.1.2.4.201"), htj2k);
+        assert!(message("1.2.840.10008.1.2.4.100").contains("MPEG"));
+        assert!(message("1.2.840.10008.1.2.4.110").contains("JPEG XL"));
+        assert!(message("DOE^JANE").contains("unreadable"));
+    }
+
+    #[test]
+    fn a_bare_meta_group_is_dicom() {
+        assert!(is_dicom(b"\x02\x00\x10\x00UI\x04\x001.2\x00"));
+        assert!(is_dicom(b"DICM"));
+        assert!(!is_dicom(b"\x02\x00 plain text"));
+    }
+}

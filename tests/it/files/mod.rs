@@ -1,0 +1,3 @@
+//! Image files, whole: real ones where there are any, and generated ones.
+
+mod real;
