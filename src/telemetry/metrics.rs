@@ -72,8 +72,7 @@ impl Metrics {
             .last()
             .map_or(0, |(end, _)| end as u64);
         let write = |source| MetricsError::Write { path: path.clone(), source };
-        let mut file =
-            File::options().write(true).create(true).truncate(false).open(&path).map_err(write)?;
+        let file = File::options().append(true).create(true).open(&path).map_err(write)?;
         file.set_len(kept).map_err(write)?;
         let events = EventFile::create(folder, images_seen + 1)
             .map_err(|source| MetricsError::Write { path: folder.to_owned(), source })?;
