@@ -1,1 +1,4 @@
-//! sample
+//! From noise to images, and where on the manifold of embeddings to start.
+
+pub mod manifold;
+pub mod sampler;

@@ -1,0 +1,119 @@
+//! How much an error counts, by the noise it was made at.
+
+use super::Objective;
+use serde::{Deserialize, Serialize};
+
+/// The weight of a sample's squared error in the loss, as a recipe names it.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, Default)]
+#[serde(deny_unknown_fields)]
+pub enum Weighting {
+    /// Every error of the prediction counts alike.
+    #[default]
+    Uniform,
+    /// An error of the image counts min(SNR, gamma), whatever the network predicts: Hang et al.
+    /// (2023), section 3.4.
+    MinSnr {
+        /// Where the weight stops growing with alpha² / sigma²; the paper's is 5.
+        gamma: f64,
+    },
+}
+
+impl Weighting {
+    /// The factor of the squared error of `objective`'s prediction. Finite and at least 0.
+    pub fn weight(self, objective: Objective, alpha: f64, sigma: f64) -> f64 {
+        match self {
+            Self::Uniform => 1.0,
+            Self::MinSnr { gamma } if objective == Objective::Epsilon => {
+                // min(SNR, gamma) · (sigma / alpha)², which is 1 where alpha is 0.
+                let snr = (alpha / sigma).powi(2);
+                (gamma / snr).min(1.0)
+            }
+            Self::MinSnr { gamma } => {
+                // An error e of the prediction is an error gain · e of the image.
+                let snr = (alpha / sigma).powi(2);
+                snr.min(gamma) * objective.gain(alpha, sigma).powi(2)
+            }
+        }
+    }
+
+    /// Every fault of the numbers a recipe gave, a sentence each.
+    pub fn check(self) -> Vec<String> {
+        match self {
+            Self::MinSnr { gamma } if !(gamma > 0.0 && gamma.is_finite()) => {
+                vec![format!("weighting MinSnr: gamma must be a number above 0, not {gamma}")]
+            }
+            _ => Vec::new(),
+        }
+    }
+}
+
+#[cfg(test)]
+impl Weighting {
+    pub(crate) fn examples() -> Vec<Self> {
+        vec![Self::Uniform, Self::MinSnr { gamma: 5.0 }, Self::MinSnr { gamma: 1.0 }]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::diffusion::Schedule;
+
+    #[test]
+    fn min_snr_weighs_the_image_alike_for_every_objective() {
+        let gamma = 5.0;
+        for schedule in Schedule::examples() {
+            for i in 1..1000 {
+                let (alpha, sigma) = schedule.alpha_sigma(f64::from(i) / 1000.0);
+                let snr = (alpha / sigma).powi(2);
+                for objective in Objective::ALL {
+                    let weight = Weighting::MinSnr { gamma }.weight(objective, alpha, sigma);
+                    let of_image = weight / objective.gain(alpha, sigma).powi(2);
+                    assert!(
+                        (of_image / snr.min(gamma) - 1.0).abs() < 1e-9,
+                        "{schedule:?} {objective:?} step {i}: {of_image}"
+                    );
+                }
+            }
+        }
+    }
+
+    /// The forms in which papers give them.
+    #[test]
+    fn min_snr_has_the_known_forms() {
+        let weighting = Weighting::MinSnr { gamma: 5.0 };
+        let close = |a: f64, b: f64| (a - b).abs() <= 1e-12 * b.abs().max(1.0);
+        for i in 1..1000 {
+            let t = f64::from(i) / 1000.0;
+            let (alpha, sigma) = Schedule::default().alpha_sigma(t);
+            let snr = (alpha / sigma).powi(2);
+            let capped = snr.min(5.0);
+            assert!(close(weighting.weight(Objective::Epsilon, alpha, sigma), capped / snr));
+            assert!(close(weighting.weight(Objective::Clean, alpha, sigma), capped));
+            assert!(close(
+                weighting.weight(Objective::Velocity, alpha, sigma),
+                capped / (snr + 1.0)
+            ));
+            let (alpha, sigma) = Schedule::RectifiedFlow(Default::default()).alpha_sigma(t);
+            let capped = (alpha / sigma).powi(2).min(5.0);
+            assert!(close(weighting.weight(Objective::Flow, alpha, sigma), capped * t * t));
+        }
+    }
+
+    #[test]
+    fn weights_are_finite_at_both_ends() {
+        for weighting in Weighting::examples() {
+            assert!(weighting.check().is_empty());
+            for objective in Objective::ALL {
+                for (alpha, sigma) in [(1.0, 0.0), (0.0, 1.0)] {
+                    let weight = weighting.weight(objective, alpha, sigma);
+                    assert!(
+                        weight.is_finite() && weight >= 0.0,
+                        "{weighting:?} {objective:?} at {alpha}, {sigma}: {weight}"
+                    );
+                }
+            }
+        }
+        assert_eq!(Weighting::MinSnr { gamma: 0.0 }.check().len(), 1);
+    }
+}

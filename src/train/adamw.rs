@@ -1,0 +1,277 @@
+//! AdamW over any module: Loshchilov & Hutter (2019), step for step as `torch.optim.AdamW`, with
+//! what a long training needs around it (accumulation, global-norm clipping, a guard against
+//! numbers that are none, exact saving).
+
+use super::parameters::{flat_values, map_flat_values, take_flat_gradients};
+use burn::{
+    module::Module,
+    tensor::{DType, Gradients, Tensor, TensorData},
+};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// Section of the optimizer.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct AdamWConfig {
+    /// Share of the mean gradient that a step keeps, in [0, 1).
+    pub beta1: f64,
+    /// Share of the mean squared gradient that a step keeps, in [0, 1).
+    pub beta2: f64,
+    /// Added to the root of the mean square; above 0.
+    pub epsilon: f64,
+    /// Share of each weight taken away per step and unit of learning rate. Biases, norms and the
+    /// other vectors do not decay.
+    pub weight_decay: f64,
+    /// Largest norm of all gradients together; longer ones are scaled down to it.
+    pub clip_norm: Option<f64>,
+}
+
+impl Default for AdamWConfig {
+    fn default() -> Self {
+        Self { beta1: 0.9, beta2: 0.999, epsilon: 1e-8, weight_decay: 1e-2, clip_norm: Some(1.0) }
+    }
+}
+
+impl AdamWConfig {
+    /// Every fault of the numbers a recipe gave, a sentence each.
+    pub fn check(&self) -> Vec<String> {
+        let mut faults = Vec::new();
+        for (name, beta) in [("beta1", self.beta1), ("beta2", self.beta2)] {
+            if !(0.0..1.0).contains(&beta) {
+                faults.push(format!("optimizer: {name} must lie in [0, 1), not {beta}"));
+            }
+        }
+        if !(self.epsilon > 0.0 && self.epsilon.is_finite()) {
+            faults.push(format!("optimizer: epsilon must be above 0, not {}", self.epsilon));
+        }
+        if !(self.weight_decay >= 0.0 && self.weight_decay.is_finite()) {
+            let decay = self.weight_decay;
+            faults.push(format!("optimizer: weight_decay must be from 0 up, not {decay}"));
+        }
+        if let Some(norm) = self.clip_norm
+            && !(norm > 0.0 && norm.is_finite())
+        {
+            faults.push(format!("optimizer: clip_norm must be above 0, not {norm}"));
+        }
+        faults
+    }
+}
+
+/// The optimizer and what it remembers of each parameter.
+#[derive(Debug)]
+pub struct AdamW {
+    config: AdamWConfig,
+    no_decay: Vec<String>,
+    moments: BTreeMap<String, Moments>,
+}
+
+#[derive(Debug)]
+struct Moments {
+    mean: Tensor<1>,
+    square: Tensor<1>,
+    steps: u64,
+}
+
+/// What a step did.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Step {
+    /// Moved the weights.
+    Applied {
+        /// Norm of all gradients together, before clipping.
+        norm: f64,
+    },
+    /// Left weights and moments as they were: the norm of the gradients is not a finite f32.
+    Skipped,
+}
+
+/// Gradients of one or more rounds, to be averaged into one step.
+#[derive(Debug, Default)]
+pub struct GradientSum {
+    by_name: BTreeMap<String, Tensor<1>>,
+    rounds: u32,
+}
+
+impl GradientSum {
+    /// Adds a round: the gradients of `module`, of a loss that is a mean over the round's samples.
+    ///
+    /// Rounds of equal size then give the gradient of the mean over all of them. A parameter with
+    /// no gradient in a round counts as 0 there.
+    pub fn add<M: Module>(&mut self, module: &M, mut gradients: Gradients) {
+        for (name, gradient) in take_flat_gradients(module, &mut gradients) {
+            let sum = match self.by_name.remove(&name) {
+                Some(sum) => sum + gradient,
+                None => gradient,
+            };
+            self.by_name.insert(name, sum);
+        }
+        self.rounds += 1;
+    }
+
+    /// Norm of the mean gradient: the only number read back from the device.
+    fn norm(&self) -> f64 {
+        let squares: Vec<Tensor<1>> =
+            self.by_name.values().map(|sum| sum.clone().square().sum()).collect();
+        if squares.is_empty() {
+            return 0.0;
+        }
+        let total: f32 = Tensor::cat(squares, 0).sum().into_scalar();
+        f64::from(total).sqrt() / f64::from(self.rounds.max(1))
+    }
+}
+
+impl AdamW {
+    /// Weights whose name is, or ends in a dot and, one of `no_decay` do not decay either.
+    pub fn new(config: AdamWConfig, no_decay: &[&str]) -> Self {
+        let no_decay = no_decay.iter().map(|&name| name.to_owned()).collect();
+        Self { config, no_decay, moments: BTreeMap::new() }
+    }
+
+    /// One step down the mean of `gradients`.
+    ///
+    /// A parameter without gradient stays as it is and does not decay, as in torch. Waits for the
+    /// device once, for the norm.
+    pub fn step<M: Module>(
+        &mut self,
+        module: M,
+        gradients: GradientSum,
+        learning_rate: f64,
+    ) -> (M, Step) {
+        let norm = gradients.norm();
+        if !norm.is_finite() {
+            return (module, Step::Skipped);
+        }
+        // torch.nn.utils.clip_grad_norm_ has this 1e-6.
+        let clip = self.config.clip_norm.map_or(1.0, |most| (most / (norm + 1e-6)).min(1.0));
+        let scale = clip / f64::from(gradients.rounds.max(1));
+        let mut sums = gradients.by_name;
+        let module = map_flat_values(module, &mut |name, rank, value| match sums.remove(name) {
+            Some(sum) => {
+                let decays = rank >= 2 && !self.is_exempt(name);
+                self.descend(name, value, sum, scale, learning_rate, decays)
+            }
+            None => value,
+        });
+        (module, Step::Applied { norm })
+    }
+
+    /// Everything to save, exact to the bit: `mean.*` and `square.*` (flat, f32) and `steps.*` of each
+    /// parameter that has had a gradient.
+    pub fn state_dict(&self) -> BTreeMap<String, TensorData> {
+        let mut state = BTreeMap::new();
+        for (name, moments) in &self.moments {
+            let steps = i64::try_from(moments.steps).expect("no training has 2⁶³ steps");
+            state.insert(format!("mean.{name}"), moments.mean.to_data());
+            state.insert(format!("square.{name}"), moments.square.to_data());
+            state.insert(format!("steps.{name}"), TensorData::new(vec![steps], [1]));
+        }
+        state
+    }
+
+    /// Goes on from a saved state of an optimizer over a module like `module`, on its device.
+    ///
+    /// Refuses a state that has other parameters, or leaves this one as it was.
+    pub fn load_state_dict<M: Module>(
+        &mut self,
+        module: &M,
+        state: &BTreeMap<String, TensorData>,
+    ) -> Result<(), StateError> {
+        let mut moments = BTreeMap::new();
+        let mut num_used = 0;
+        for (name, value) in flat_values(module) {
+            let [mean, square, steps] =
+                ["mean", "square", "steps"].map(|kind| state.get(&format!("{kind}.{name}")));
+            let (mean, square, steps) = match (mean, square, steps) {
+                (None, None, None) => continue,
+                (Some(mean), Some(square), Some(steps)) => (mean, square, steps),
+                _ => return Err(StateError::Incomplete { name }),
+            };
+            let [len] = value.dims();
+            let fits = |data: &TensorData| data.num_elements() == len && data.dtype() == DType::F32;
+            if !fits(mean) || !fits(square) {
+                return Err(StateError::Shape { name, len });
+            }
+            let steps = match steps.as_slice::<i64>() {
+                Ok(&[steps]) if steps >= 0 => steps.unsigned_abs(),
+                _ => return Err(StateError::Incomplete { name }),
+            };
+            let tensor = |data: &TensorData| Tensor::from_data(data.clone(), &value.device());
+            let (mean, square) = (tensor(mean), tensor(square));
+            moments.insert(name, Moments { mean, square, steps });
+            num_used += 3;
+        }
+        if num_used != state.len() {
+            let is_known =
+                |key: &str| key.split_once('.').is_some_and(|(_, name)| moments.contains_key(name));
+            let stranger = state.keys().find(|key| !is_known(key)).cloned().unwrap_or_default();
+            return Err(StateError::Stranger { key: stranger });
+        }
+        self.moments = moments;
+        Ok(())
+    }
+
+    fn is_exempt(&self, name: &str) -> bool {
+        self.no_decay.iter().any(|exempt| {
+            name.strip_suffix(exempt.as_str())
+                .is_some_and(|before| before.is_empty() || before.ends_with('.'))
+        })
+    }
+
+    /// The gradient is `sum` · `scale`; the scale is folded into the factors of the moments.
+    fn descend(
+        &mut self,
+        name: &str,
+        value: Tensor<1>,
+        sum: Tensor<1>,
+        scale: f64,
+        learning_rate: f64,
+        decays: bool,
+    ) -> Tensor<1> {
+        let AdamWConfig { beta1, beta2, epsilon, weight_decay, .. } = self.config;
+        let Moments { mean, square, steps } = self.moments.remove(name).unwrap_or_else(|| {
+            let zeros = value.zeros_like();
+            Moments { mean: zeros.clone(), square: zeros, steps: 0 }
+        });
+        let steps = steps + 1;
+        let square = square.mul_scalar(beta2)
+            + sum.clone().square().mul_scalar((1.0 - beta2) * scale * scale);
+        let mean = mean.mul_scalar(beta1) + sum.mul_scalar((1.0 - beta1) * scale);
+        let correction = |beta: f64| 1.0 - beta.powf(steps as f64);
+        let root = square.clone().sqrt().div_scalar(correction(beta2).sqrt()).add_scalar(epsilon);
+        let step = (mean.clone() / root).mul_scalar(learning_rate / correction(beta1));
+        self.moments.insert(name.to_owned(), Moments { mean, square, steps });
+        if decays && weight_decay > 0.0 {
+            value.mul_scalar(1.0 - learning_rate * weight_decay) - step
+        } else {
+            value - step
+        }
+    }
+}
+
+/// Why a saved optimizer state does not fit.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum StateError {
+    /// Some of a parameter's three entries are missing or unreadable.
+    #[error("optimizer state of {name} is incomplete: mean, square and steps belong together")]
+    Incomplete {
+        /// The parameter.
+        name: String,
+    },
+    /// The module's parameter has another size.
+    #[error("optimizer state of {name} does not fit: the parameter has {len} f32 values")]
+    Shape {
+        /// The parameter.
+        name: String,
+        /// Its number of values.
+        len: usize,
+    },
+    /// An entry that belongs to no parameter of the module.
+    #[error("optimizer state has an entry {key} for which the network has no parameter")]
+    Stranger {
+        /// The entry.
+        key: String,
+    },
+}
+
+#[cfg(test)]
+mod tests;

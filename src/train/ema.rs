@@ -1,0 +1,147 @@
+//! A running mean of a module's weights.
+
+use super::parameters::{flat_values, map_flat_values};
+use burn::module::Module;
+use serde::{Deserialize, Serialize};
+
+/// How slowly the mean follows the weights.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct EmaConfig {
+    /// Share of the mean that each update keeps, in [0, 1).
+    pub decay: f64,
+    /// Keeps only (1 + n) / (10 + n) at update n while that is less, so that the first weights, which
+    /// are random, are forgotten soon.
+    pub warm_up: bool,
+}
+
+impl Default for EmaConfig {
+    fn default() -> Self {
+        Self { decay: 0.999, warm_up: true }
+    }
+}
+
+impl EmaConfig {
+    /// Share of the mean that update `n`, from 0, keeps.
+    pub fn decay_at(&self, n: u64) -> f64 {
+        let n = n as f64;
+        if self.warm_up { self.decay.min((1.0 + n) / (10.0 + n)) } else { self.decay }
+    }
+
+    /// Every fault of the numbers a recipe gave, a sentence each.
+    pub fn check(&self) -> Vec<String> {
+        let fault = || format!("ema: decay must lie in [0, 1), not {}", self.decay);
+        if (0.0..1.0).contains(&self.decay) { Vec::new() } else { vec![fault()] }
+    }
+}
+
+/// The running mean itself: a module like the one it follows, off the autodiff graph.
+#[derive(Debug)]
+pub struct Ema<M> {
+    config: EmaConfig,
+    updates: u64,
+    module: Option<M>,
+}
+
+impl<M: Module> Ema<M> {
+    /// Starts at the weights of `module`.
+    pub fn new(config: EmaConfig, module: &M) -> Self {
+        Self::resumed(config, module, 0)
+    }
+
+    /// Goes on from a saved mean and the number of updates it had.
+    pub fn resumed(config: EmaConfig, mean: &M, updates: u64) -> Self {
+        Self { config, updates, module: Some(mean.valid()) }
+    }
+
+    /// Moves the mean towards the weights of `module`. Waits for nothing.
+    pub fn update(&mut self, module: &M) {
+        let decay = self.config.decay_at(self.updates);
+        let mean = self.module.take().expect("the mean is there between updates");
+        self.module = Some(blend(mean, module, decay));
+        self.updates += 1;
+    }
+
+    /// The mean, ready for inference.
+    pub fn module(&self) -> &M {
+        self.module.as_ref().expect("the mean is there between updates")
+    }
+
+    /// Updates so far: with the weights of [`Ema::module`], all there is to save.
+    pub fn updates(&self) -> u64 {
+        self.updates
+    }
+}
+
+/// `decay` · `mean` + (1 − `decay`) · `module`, parameter by parameter.
+pub fn blend<M: Module>(mean: M, module: &M, decay: f64) -> M {
+    let mut values = flat_values(module);
+    map_flat_values(mean, &mut |name, _rank, mean| {
+        let value = values.remove(name).expect("the mean has the parameters of its module");
+        mean.mul_scalar(decay) + value.mul_scalar(1.0 - decay)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use burn::{
+        module::Param,
+        tensor::{Device, Tensor},
+    };
+
+    #[derive(Module, Debug)]
+    struct Net {
+        weight: Param<Tensor<2>>,
+        bias: Param<Tensor<1>>,
+    }
+
+    fn net(weight: f32, bias: f32) -> Net {
+        let device = Device::flex().autodiff();
+        Net {
+            weight: Param::from_data([[weight, 2.0 * weight]], &device),
+            bias: Param::from_data([bias], &device),
+        }
+    }
+
+    fn values(net: &Net) -> Vec<f32> {
+        let read = |data: burn::tensor::TensorData| data.try_to_vec::<f32>().unwrap();
+        [read(net.weight.val().into_data()), read(net.bias.val().into_data())].concat()
+    }
+
+    #[test]
+    fn the_mean_follows_by_its_formula() {
+        let config = EmaConfig { decay: 0.75, warm_up: false };
+        let mut ema = Ema::new(config.clone(), &net(1.0, 8.0));
+        assert_eq!(values(ema.module()), [1.0, 2.0, 8.0]);
+        ema.update(&net(5.0, 0.0));
+        assert_eq!(values(ema.module()), [2.0, 4.0, 6.0]);
+        let mut resumed = Ema::resumed(config, ema.module(), ema.updates());
+        for ema in [&mut ema, &mut resumed] {
+            ema.update(&net(6.0, 2.0));
+            assert_eq!(values(ema.module()), [3.0, 6.0, 5.0]);
+            assert_eq!(ema.updates(), 2);
+        }
+        assert!(!ema.module().weight.val().device().is_autodiff());
+    }
+
+    #[test]
+    fn warm_up_forgets_the_beginning() {
+        let config = EmaConfig { decay: 0.999, warm_up: true };
+        assert_eq!((config.decay_at(0), config.decay_at(1)), (0.1, 2.0 / 11.0));
+        assert_eq!(config.decay_at(1_000_000), 0.999);
+        assert_eq!(EmaConfig { warm_up: false, ..config.clone() }.decay_at(0), 0.999);
+        assert!(config.check().is_empty());
+        assert_eq!(EmaConfig { decay: 1.0, ..config }.check().len(), 1);
+    }
+
+    #[test]
+    fn the_followed_module_still_learns() {
+        let module = net(1.0, 1.0);
+        let mut ema = Ema::new(EmaConfig::default(), &module);
+        ema.update(&module);
+        assert!(module.weight.val().is_require_grad());
+        let blended = blend(net(0.0, 0.0), &module, 0.5);
+        assert!(blended.weight.val().is_require_grad(), "a leaf stays a leaf");
+    }
+}

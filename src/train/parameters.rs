@@ -1,0 +1,129 @@
+//! A module as a list of named, flat, plain tensors.
+
+use burn::{
+    module::{Module, ModuleMapper, ModuleVisitor, Param},
+    tensor::{Gradients, Tensor},
+};
+use std::collections::BTreeMap;
+
+/// Every float parameter by its dotted name, flat and off the autodiff graph. Copies nothing.
+pub(super) fn flat_values<M: Module>(module: &M) -> BTreeMap<String, Tensor<1>> {
+    let mut values = Values::default();
+    module.visit(&mut values);
+    values.by_name
+}
+
+/// Takes the gradient of every parameter that has one, by dotted name, flat.
+pub(super) fn take_flat_gradients<M: Module>(
+    module: &M,
+    gradients: &mut Gradients,
+) -> BTreeMap<String, Tensor<1>> {
+    let mut taken = TakenGradients { path: Path::default(), gradients, by_name: BTreeMap::new() };
+    module.visit(&mut taken);
+    taken.by_name
+}
+
+/// Replaces every float parameter by `map(name, rank, value)` of its flat, plain value.
+///
+/// The new values are leaves of the graph where the old ones were.
+pub(super) fn map_flat_values<M: Module>(
+    module: M,
+    map: &mut dyn FnMut(&str, usize, Tensor<1>) -> Tensor<1>,
+) -> M {
+    module.map(&mut Mapped { path: Path::default(), map })
+}
+
+/// Where a traversal stands.
+#[derive(Default)]
+struct Path(Vec<String>);
+
+impl Path {
+    fn enter(&mut self, name: &str) {
+        self.0.push(name.to_owned());
+    }
+
+    fn leave(&mut self) {
+        self.0.pop();
+    }
+
+    fn name(&self) -> String {
+        self.0.join(".")
+    }
+}
+
+fn flat<const D: usize>(tensor: Tensor<D>) -> Tensor<1> {
+    let len = tensor.shape().num_elements();
+    tensor.reshape([len])
+}
+
+#[derive(Default)]
+struct Values {
+    path: Path,
+    by_name: BTreeMap<String, Tensor<1>>,
+}
+
+impl ModuleVisitor for Values {
+    fn enter_module(&mut self, name: &str, _container: &str) {
+        self.path.enter(name);
+    }
+
+    fn exit_module(&mut self, _name: &str, _container: &str) {
+        self.path.leave();
+    }
+
+    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+        self.by_name.insert(self.path.name(), flat(param.val().inner()));
+    }
+}
+
+struct TakenGradients<'a> {
+    path: Path,
+    gradients: &'a mut Gradients,
+    by_name: BTreeMap<String, Tensor<1>>,
+}
+
+impl ModuleVisitor for TakenGradients<'_> {
+    fn enter_module(&mut self, name: &str, _container: &str) {
+        self.path.enter(name);
+    }
+
+    fn exit_module(&mut self, _name: &str, _container: &str) {
+        self.path.leave();
+    }
+
+    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+        if let Some(gradient) = param.val().grad_remove(self.gradients) {
+            self.by_name.insert(self.path.name(), flat(gradient));
+        }
+    }
+}
+
+struct Mapped<'a> {
+    path: Path,
+    map: &'a mut dyn FnMut(&str, usize, Tensor<1>) -> Tensor<1>,
+}
+
+impl ModuleMapper for Mapped<'_> {
+    fn enter_module(&mut self, name: &str, _container: &str) {
+        self.path.enter(name);
+    }
+
+    fn exit_module(&mut self, _name: &str, _container: &str) {
+        self.path.leave();
+    }
+
+    fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+        let (id, value, mapper) = param.consume();
+        let (shape, learns) = (value.shape(), value.is_require_grad());
+        // A parameter must keep the strategy of the device it was made on.
+        let checkpointing = value.gradient_checkpointing_strategy();
+        let mapped = (self.map)(&self.path.name(), D, flat(value.inner()));
+        let mut value: Tensor<D> = mapped.reshape(shape);
+        if let Some(strategy) = checkpointing {
+            value = Tensor::from_inner(value)
+                .with_gradient_checkpointing_strategy(strategy)
+                .set_require_grad(learns);
+        }
+        Param::from_mapped_value(id, value, mapper)
+    }
+}
