@@ -256,5 +256,5 @@ fn spec(input_hash: &str, latent: &[usize], tokens: &[usize], batch_size: usize)
 }
 
 fn values<const D: usize>(tensor: Tensor<D>) -> Result<Vec<f32>> {
-    tensor.into_data().into_vec::<f32>().map_err(|error| anyhow::anyhow!("{error:?}"))
+    tensor.into_data().try_into_vec::<f32>().map_err(|error| anyhow::anyhow!("{error:?}"))
 }

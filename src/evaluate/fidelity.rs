@@ -1,13 +1,12 @@
 //! Condition fidelity: does an image drawn from E(x) show x, and not just anybody?
 
 use crate::data::image::{Gray, Square};
-use crate::metric;
+use crate::metric::{self, Features};
 use crate::models::encoder::Vit;
 use crate::sample::generate::{Generator, Request};
 use crate::train::task::dino;
 use anyhow::Result;
 use burn::tensor::Tensor;
-use std::sync::Arc;
 
 /// Side of the thumbnails that pixels are compared at.
 const THUMBNAIL: usize = 64;
@@ -32,7 +31,7 @@ pub struct Fidelity {
 /// One candidate.
 pub struct Candidate {
     /// The image.
-    pub square: Arc<Square>,
+    pub square: Square,
     /// Its condition tokens.
     pub tokens: Vec<f32>,
     /// The noise's seed.
@@ -74,10 +73,12 @@ pub fn measure(
         restored.extend(crate::train::task::autoencoder::to_images(generator.autoencoder.decode(latents))?);
     }
 
+    let width = encoder.config().hidden_size;
     let found = |images: &[Vec<f32>]| -> Result<f64> {
         let images: Vec<&[f32]> = images.iter().map(Vec::as_slice).collect();
         let embeddings = embed_images(generator, encoder, &images, size, batch_size)?;
-        Ok(metric::retrieval_top1(&embeddings, &real_embeddings))
+        let candidates = Features::new(&real_embeddings, width);
+        Ok(metric::retrieval::top1(Features::new(&embeddings, width), candidates))
     };
     let fidelity = Fidelity {
         candidates: candidates.len(),
@@ -102,21 +103,13 @@ fn pixel_top1(drawn: &[Vec<f32>], candidates: &[Candidate]) -> f64 {
             (thumbnail(&square.pixels, square.size), mask.iter().map(|&share| share > 0.5).collect())
         })
         .collect();
-    let hits = drawn
-        .iter()
-        .zip(candidates)
-        .enumerate()
-        .filter(|(own, (image, candidate))| {
-            let image = thumbnail(image, candidate.square.size);
-            let scores: Vec<f64> = thumbnails
-                .iter()
-                .map(|(other, mask)| metric::pearson(&image, other, Some(mask)))
-                .collect();
-            let best = scores[*own];
-            scores.iter().enumerate().all(|(at, &score)| at == *own || score < best)
-        })
-        .count();
-    hits as f64 / drawn.len().max(1) as f64
+    let drawn: Vec<Vec<f32>> =
+        drawn.iter().zip(candidates).map(|(image, it)| thumbnail(image, it.square.size)).collect();
+    let found = metric::retrieval::nearest_by(drawn.len(), thumbnails.len(), |query, candidate| {
+        let (other, mask) = &thumbnails[candidate];
+        metric::pearson(&drawn[query], other, &[mask]).unwrap_or(f64::NEG_INFINITY)
+    });
+    metric::retrieval::share_found(&found, 0..drawn.len())
 }
 
 /// `pixels` of a square at 64 × 64.
@@ -124,15 +117,15 @@ pub fn thumbnail(pixels: &[f32], size: usize) -> Vec<f32> {
     Gray { width: size, height: size, pixels: pixels.to_vec() }.resize(THUMBNAIL, THUMBNAIL).pixels
 }
 
-/// Class embeddings of grey images of `size` × `size`.
+/// Class embeddings of grey images of `size` × `size`, row after row.
 pub fn embed_images(
     generator: &Generator<'_>,
     encoder: &Vit,
     images: &[&[f32]],
     size: usize,
     batch_size: usize,
-) -> Result<Vec<Vec<f32>>> {
-    let mut out = Vec::with_capacity(images.len());
+) -> Result<Vec<f32>> {
+    let mut out = Vec::new();
     for batch in images.chunks(batch_size) {
         out.extend(dino::embed(encoder, dino_stack(generator, batch, size))?);
     }

@@ -1,6 +1,7 @@
 //! Grey pictures that say what they are: PNG files and contact sheets.
 
 use super::font;
+use crate::artifact::{self, ArtifactError};
 use crate::data::image::Gray;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -40,6 +41,9 @@ pub enum PictureError {
     /// The picture cannot be a PNG: it has no pixels, or a text keyword is empty or too long.
     #[error("cannot encode a PNG")]
     Encode(#[from] png::EncodingError),
+    /// The file cannot be put in its place.
+    #[error(transparent)]
+    Artifact(#[from] ArtifactError),
     /// The file system refused.
     #[error("cannot write {}", path.display())]
     Write {
@@ -67,6 +71,12 @@ impl Provenance<'_> {
         .map(|(keyword, text)| (keyword.to_owned(), text.to_owned()))
         .to_vec()
     }
+}
+
+/// Writes `image` with 8 bits and its provenance; the file is whole or absent.
+pub fn write(path: &Path, image: &Gray, from: &Provenance<'_>) -> Result<(), PictureError> {
+    let png = gray_png(image, Depth::Eight, &from.text())?;
+    Ok(artifact::write_file(path, &png)?)
 }
 
 /// Writes `image` as a grey PNG with `text` (keyword, text) in it; see [`gray_png`].

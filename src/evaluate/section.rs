@@ -98,6 +98,15 @@ impl Evaluation {
         !matches!(self, Self::ConditionFidelity(_))
     }
 
+    /// Questions to the denoiser.
+    pub fn num_evaluations(&self) -> usize {
+        match self {
+            // With and without the condition.
+            Self::ConditionFidelity(fidelity) => 2 * fidelity.candidates * fidelity.steps,
+            _ => 0,
+        }
+    }
+
     /// Faults, a sentence each.
     pub fn check(&self) -> Vec<String> {
         let (what, value, least) = match self {

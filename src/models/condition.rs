@@ -78,11 +78,16 @@ impl Condition {
         self.with_always(self.null.val().expand([batch, n, width]))
     }
 
-    /// The mean [B, D] of a condition's tokens from [`forward`](Self::forward), without the one that is
-    /// always there.
+    /// A condition's tokens from [`forward`](Self::forward) side by side, [B, N · D], without the one that
+    /// is always there.
     pub fn pooled(condition: Tensor<3>) -> Tensor<2> {
         let [b, n, width] = condition.dims();
-        condition.narrow(1, 0, n - 1).mean_dim(1).reshape([b, width])
+        condition.narrow(1, 0, n - 1).reshape([b, (n - 1) * width])
+    }
+
+    /// Tokens taken from the encoder per image.
+    pub fn num_tokens(&self) -> usize {
+        self.null.lazy_shape()[1]
     }
 
     /// Forward cost per image, in floating-point operations.

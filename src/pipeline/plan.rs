@@ -77,13 +77,17 @@ impl Plan {
         let mut init = Init::new(Stream::new(recipe.seed, "plan"), &place.device);
         let networks::Encoder::Train { dino, train: encoder_train, .. } = &recipe.encoder;
         let encoder = Distilled::new(&recipe.vit_config(), &dino.head, recipe.seed, &place.device);
-        let networks::Autoencoder::Train { train: autoencoder_train, .. } = &recipe.autoencoder;
+        let networks::Autoencoder::Train { loss, train: autoencoder_train, .. } = &recipe.autoencoder;
         let autoencoder = recipe.autoencoder_config().init(&mut init);
         let denoiser = recipe.denoiser_config().init(&mut init);
 
         let see = encoder.backbone.flops(size, size);
-        let views = 2 * see
+        let global = dino.views.global_size.unwrap_or(size);
+        let see_global = encoder.backbone.flops(global, global);
+        let views = 2 * see_global
             + dino.views.num_local as u64 * encoder.backbone.flops(dino.views.local_size, dino.views.local_size);
+        let crop = loss.crop.unwrap_or(size);
+        let restore = autoencoder.encode_flops(crop, crop) + autoencoder.decode_flops(crop, crop);
         let shrink = autoencoder.encode_flops(size, size);
         let grow = autoencoder.decode_flops(size, size);
         let denoise = denoiser.flops(side, side);
@@ -103,7 +107,7 @@ impl Plan {
                 seconds_to_go: operations(train.images.saturating_sub(seen)) as f64 / rate,
             }
         };
-        let images = count.unwrap_or_else(|| recipe.data.source.expected_images().unwrap_or(0));
+        let images = count.unwrap_or_else(|| recipe.data.source.expected_images());
         let known = match images {
             0 => "images counted by ingest".to_owned(),
             images => format!("{} images", HumanCount(images)),
@@ -137,8 +141,8 @@ impl Plan {
                 operations: 0,
                 seconds_to_go: 0.0,
             },
-            training(Stage::Encoder, encoder_train, num_parameters(&encoder), views, 2 * see),
-            training(Stage::Autoencoder, autoencoder_train, num_parameters(&autoencoder), shrink + grow, 0),
+            training(Stage::Encoder, encoder_train, num_parameters(&encoder), views, 2 * see_global),
+            training(Stage::Autoencoder, autoencoder_train, num_parameters(&autoencoder), restore, 0),
             simple(
                 Stage::Encode,
                 format!("{known} into a store of {}", HumanBytes(images * latent_bytes)),
@@ -157,7 +161,7 @@ impl Plan {
         };
         let peak_memory_bytes = [
             peak(parameters[0], encoder_train, views),
-            peak(parameters[1], autoencoder_train, shrink + grow),
+            peak(parameters[1], autoencoder_train, restore),
             peak(parameters[2], &recipe.train, denoise),
         ]
         .into_iter()

@@ -35,7 +35,6 @@ impl Run {
         fs::create_dir_all(&partial).with_context(|| format!("cannot create {}", partial.display()))?;
         let (train, _) = self.latents()?;
         let (denoiser, autoencoder) = (self.denoiser()?, self.autoencoder()?);
-        let first = Sampler::Ddim(Ddim::default());
         let mut generator = Generator {
             denoiser: &denoiser,
             autoencoder: &autoencoder,
@@ -43,7 +42,7 @@ impl Run {
             scale: train.scale(),
             latent_shape: train.latent_shape(),
             token_shape: train.token_shape(),
-            sampler: &first,
+            sampler: Sampler::Ddim(Ddim::default()),
             device: &self.place.device,
         };
         let sources = Sources { radiographs: &self.ingested()?.train, latents: &train };

@@ -246,7 +246,7 @@ impl Run {
                 scale,
                 latent_shape: valid.latent_shape(),
                 token_shape: valid.token_shape(),
-                sampler: &Sampler::Ddim(Ddim { steps: 20, ..Ddim::default() }),
+                sampler: Sampler::Ddim(Ddim { steps: 20, ..Ddim::default() }),
                 device: &device,
             };
             let requests: Vec<Request> = (0..count)
@@ -258,7 +258,7 @@ impl Run {
                 tiles.push(radiographs.get(at)?.square.pixels.clone());
                 tiles.push(image);
             }
-            Ok(picture::contact_sheet(&tiles, radiographs.size(), 8))
+            Ok(picture::contact_sheet(&tiles, radiographs.size(), 8, 2, &["source", "sample"].repeat(4)))
         }))
     }
 }

@@ -61,6 +61,12 @@ impl Recipe {
         }
         faults.extend(dino.faults(vit.patch).into_iter().map(|what| format!("encoder.dino.{what}")));
         faults.extend(train.faults("encoder.train"));
+        if !self.data.size.is_multiple_of(vit.patch.max(1)) {
+            faults.push(format!(
+                "data.size is {}, which encoder.vit.patch ({}) does not divide",
+                self.data.size, vit.patch
+            ));
+        }
         if self.condition.tokens == Tokens::ClassAndRegisters && vit.registers == 0 {
             faults.push("condition.tokens is ClassAndRegisters, but encoder.vit.registers is 0".into());
         }
@@ -81,6 +87,15 @@ impl Recipe {
                 self.data.size,
                 kl.factor(),
                 kl.channels.len()
+            ));
+        }
+        if let Some(crop) = loss.crop
+            && (crop == 0 || crop > self.data.size || !crop.is_multiple_of(kl.factor()))
+        {
+            faults.push(format!(
+                "autoencoder.loss.crop is {crop}; expected a multiple of the autoencoder's factor ({}), at most data.size ({})",
+                kl.factor(),
+                self.data.size
             ));
         }
         for (name, weight) in [("kl_weight", loss.kl_weight), ("gradient_weight", loss.gradient_weight)] {
@@ -114,8 +129,9 @@ impl Recipe {
 
     /// The encoder's network.
     pub fn vit_config(&self) -> VitConfig {
-        let Encoder::Train { vit, .. } = &self.encoder;
-        vit.config(self.data.size)
+        let Encoder::Train { vit, dino, .. } = &self.encoder;
+        // The size that position embeddings are learned at; others are interpolated.
+        vit.config(dino.views.global_size.unwrap_or(self.data.size))
     }
 
     /// The autoencoder's network.

@@ -67,7 +67,7 @@ pub struct Condition {
     pub tokens: Tokens,
     /// Probability that a training sample sees the learned null condition.
     pub dropout: f64,
-    /// Also add the projected tokens' mean to the U-Net's time embedding (diffusers: `class_embed_type:
+    /// Also add the projected tokens to the U-Net's time embedding (diffusers: `class_embed_type:
     /// "simple_projection"`). Steers a small network much sooner.
     pub pooled: bool,
 }

@@ -113,8 +113,8 @@ pub struct UnetSection {
     pub attention: Vec<usize>,
     /// Residual blocks of each level on the way down; one more on the way up.
     pub layers: usize,
-    /// Attention heads; they divide the channels of every level that attends.
-    pub heads: usize,
+    /// Attention heads: one number for all levels, or one per level. They divide the level's channels.
+    pub heads: Vec<usize>,
     /// Width of a condition token.
     pub context_width: usize,
     /// Groups of the group norms; they divide every level's channels.
@@ -127,7 +127,7 @@ impl Default for UnetSection {
             channels: vec![320, 640, 1280, 1280],
             attention: vec![0, 1, 2],
             layers: 2,
-            heads: 8,
+            heads: vec![8],
             context_width: 768,
             groups: 32,
         }
@@ -188,10 +188,10 @@ impl UnetSection {
             block_out_channels: self.channels.clone(),
             layers_per_block: self.layers,
             attention: (0..self.channels.len()).map(|level| self.attention.contains(&level)).collect(),
-            attention_head_dim: vec![self.heads],
+            attention_head_dim: self.heads.clone(),
             cross_attention_dim: self.context_width,
             norm_num_groups: self.groups,
-            projection_class_embeddings_input_dim: condition.pooled.then_some(self.context_width),
+            projection_class_embeddings_input_dim: condition.pooled.then_some(num_tokens * self.context_width),
             ..UnetConfig::default()
         };
         let condition = ConditionConfig { num_tokens, token_width, width: self.context_width };

@@ -25,7 +25,7 @@ pub struct Generator<'a> {
     /// Tokens and their width.
     pub token_shape: [usize; 2],
     /// The way from noise to clean.
-    pub sampler: &'a Sampler,
+    pub sampler: Sampler,
     /// Where it computes.
     pub device: &'a Device,
 }

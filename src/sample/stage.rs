@@ -8,7 +8,7 @@ use crate::data::file::{self, Window};
 use crate::data::image::Gray;
 use crate::data::radiographs::Radiographs;
 use crate::encode::{self, Latents};
-use crate::evaluate::picture;
+use crate::evaluate::picture::{self, Contents, Provenance};
 use crate::interrupt;
 use anyhow::{Context, Result};
 use indicatif::ProgressBar;
@@ -89,7 +89,7 @@ pub fn run(
     let mut table = Vec::new();
     for (number, strategy) in strategies.iter().enumerate() {
         let plan = strategy.plan(&candidates, seed.wrapping_add(number as u64))?;
-        generator.sampler = strategy.sampler();
+        generator.sampler = strategy.sampler().clone();
         let name = |at: usize| format!("{number}-{}-{at:06}.png", strategy.name().to_lowercase());
         for (batch_number, batch) in plan.chunks(batch_size).enumerate() {
             if interrupt::requested() {
@@ -107,11 +107,9 @@ pub fn run(
                     .collect();
                 for (at, pixels) in generator.images(&requests, strategy.guidance())?.into_iter().enumerate() {
                     let image = Gray { width: size, height: size, pixels };
-                    let text =
-                        [("Recipe", recipe.to_owned()), ("Seed", batch[at].seed.to_string())];
-                    let text: Vec<(&str, &str)> =
-                        text.iter().map(|(key, value)| (*key, value.as_str())).collect();
-                    picture::write_synthetic_png(&images.join(name(first + at)), &image, &text)?;
+                    let seed = batch[at].seed;
+                    let from = Provenance { contents: Contents::Synthetic, recipe, seed };
+                    picture::write(&images.join(name(first + at)), &image, &from)?;
                 }
             }
             bar.inc(batch.len() as u64);
@@ -121,7 +119,8 @@ pub fn run(
         }));
         let sheet = sheet(&plan, &images, name, sources.radiographs)?;
         let path = folder.join(format!("sheet-{number}-{}.png", strategy.name().to_lowercase()));
-        picture::write_synthetic_png(&path, &sheet, &[("Recipe", recipe)])?;
+        let contents = Contents::SyntheticAndReal;
+        picture::write(&path, &sheet, &Provenance { contents, recipe, seed })?;
     }
     write_table(&table, &folder.join(TABLE))?;
     Ok(true)
@@ -183,8 +182,9 @@ fn sheet(
             tiles.push(source(second)?);
         }
     }
-    let columns = if plan.first().is_some_and(|origin| origin.sources.len() > 1) { 9 } else { 8 };
-    Ok(picture::contact_sheet(&tiles, radiographs.size(), columns))
+    let is_pair = plan.first().is_some_and(|origin| origin.sources.len() > 1);
+    let headings = if is_pair { ["source", "sample", "source"].repeat(3) } else { ["source", "sample"].repeat(4) };
+    Ok(picture::contact_sheet(&tiles, radiographs.size(), headings.len(), 2, &headings))
 }
 
 fn write_table(table: &[Sample], path: &Path) -> Result<()> {

@@ -14,7 +14,7 @@ pub mod task;
 pub use section::Train;
 
 use crate::data::loader::{Loader, LoaderConfig};
-use crate::evaluate::picture;
+use crate::evaluate::picture::{self, Contents, Provenance};
 use crate::interrupt;
 use crate::models::weights;
 use crate::telemetry::{metrics::Metrics, progress};
@@ -98,7 +98,7 @@ pub fn run<T: Task>(
         fingerprint: setup.data_fingerprint.clone(),
         ..LoaderConfig::new(setup.seed, &stream, plan.batch_size)
     };
-    let mut state = State::new(fresh(), plan, &setup.device);
+    let mut state = State::new(fresh(), plan);
     if let Some(folder) = checkpoint::newest(&setup.folder)? {
         loader = state.restore(task, setup, loader, checkpoint::load(&folder)?)?;
     }
@@ -110,7 +110,7 @@ pub fn run<T: Task>(
     let mut clock = Clock::start(state.seconds);
 
     if state.images_seen == 0 {
-        metrics.record(0, &validate(task, &state)?)?;
+        metrics.record(0, validate(task, &state)?)?;
     }
     while state.images_seen < plan.images {
         if interrupt::requested() {
@@ -139,10 +139,10 @@ pub fn run<T: Task>(
         if is_due(plan.log_every) || is_last {
             let figures = average.take()?;
             bar.set_message(format!("loss {:.4}", figures[0].1));
-            metrics.record(state.images_seen, &figures)?;
+            metrics.record(state.images_seen, figures)?;
         }
         if is_due(plan.validate_every) || is_last {
-            metrics.record(state.images_seen, &validate(task, &state)?)?;
+            metrics.record(state.images_seen, validate(task, &state)?)?;
         }
         if plan.preview_every.is_some_and(is_due)
             && let Some(sheet) = task.preview(&state.ema)?
@@ -150,7 +150,9 @@ pub fn run<T: Task>(
             let folder = setup.folder.join("previews");
             fs::create_dir_all(&folder)?;
             let path = folder.join(format!("{:012}.png", state.images_seen));
-            picture::write_synthetic_png(&path, &sheet, &[("Stage", task.name())])?;
+            let contents = Contents::SyntheticAndReal;
+            let from = Provenance { contents, recipe: task.name(), seed: setup.seed };
+            picture::write(&path, &sheet, &from)?;
         }
         if is_due(plan.save_every) || is_last {
             metrics.sync()?;
@@ -174,9 +176,9 @@ fn validate<T: Task>(task: &T, state: &State<T::Model>) -> Result<Vec<(&'static 
 }
 
 impl<M: Module + Clone> State<M> {
-    fn new(model: M, plan: &Train, device: &Device) -> Self {
-        // Drawn once: model and average must start from the same numbers, not only the same distribution.
-        let ema = model.to_device(device).no_grad();
+    fn new(fresh: M, plan: &Train) -> Self {
+        // Weights are drawn when first used; the average draws them, and the model takes the same numbers.
+        let ema = fresh.valid();
         let model = ema.clone().train();
         Self {
             model,

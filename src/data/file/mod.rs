@@ -75,6 +75,16 @@ pub enum FileError {
     },
 }
 
+impl FileError {
+    /// The reason alone, for where the file is already named.
+    pub fn reason(&self) -> String {
+        match self {
+            Self::Read { source, .. } => format!("cannot be read: {source}"),
+            Self::Refused { reason, .. } => reason.to_string(),
+        }
+    }
+}
+
 /// What is wrong with a file's content. Its text never holds text of the file.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {

@@ -115,6 +115,15 @@ impl Source {
         }
     }
 
+    /// Images that the source makes itself; files are counted by ingest.
+    pub fn expected_images(&self) -> u64 {
+        match self {
+            Source::Phantom(phantoms) => phantoms.images,
+            Source::Folder(_) | Source::Manifest(_) => 0,
+            Source::Several(sources) => sources.iter().map(Source::expected_images).sum(),
+        }
+    }
+
     /// Adds a sentence to `faults` for everything that keeps the source from being listed.
     pub(crate) fn check(&self, data_root: &Path, faults: &mut Vec<String>) {
         match self {

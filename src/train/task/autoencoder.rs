@@ -31,13 +31,16 @@ pub struct KlLoss {
     /// Weight of the KL divergence to a standard normal, summed over the latent and divided by the number of
     /// pixels (so that 1e-6 means what it means in the latent diffusion paper, arXiv 2112.10752).
     pub kl_weight: f64,
+    /// Side of the random square crops it is trained on, in pixels; a multiple of the factor. None: whole
+    /// images. Small crops make for many cheap steps, which is what a short training needs most.
+    pub crop: Option<usize>,
     /// Weight of the mean absolute difference between horizontal and vertical pixel gradients; keeps edges.
     pub gradient_weight: f64,
 }
 
 impl Default for KlLoss {
     fn default() -> Self {
-        Self { reconstruction: Reconstruction::Squared, kl_weight: 1e-6, gradient_weight: 0.0 }
+        Self { reconstruction: Reconstruction::Squared, kl_weight: 1e-6, crop: None, gradient_weight: 0.0 }
     }
 }
 
@@ -59,14 +62,16 @@ pub struct AutoencoderTask {
     pub batch_size: usize,
 }
 
-/// An image and the draw of its latent.
+/// An image, or a crop of it, and the draw of its latent.
 pub struct Item {
-    sample: Arc<Sample>,
+    pixels: Vec<f32>,
     noise: Vec<f32>,
 }
 
 struct Images {
     radiographs: Arc<Radiographs>,
+    crop: Stream,
+    crop_size: usize,
     noise: Stream,
     latent_values: usize,
 }
@@ -80,7 +85,24 @@ impl Samples for Images {
 
     fn get(&self, index: u64, position: u64) -> Result<Item, SampleError> {
         let sample = self.radiographs.get(index as usize).map_err(|_| SampleError::new("unreadable"))?;
-        Ok(Item { sample, noise: self.noise.at(position).normals(self.latent_values) })
+        let (square, side) = (&sample.square, self.crop_size);
+        let mut draws = self.crop.at(position);
+        let mut place = || draws.below((square.size - side + 1) as u64) as usize;
+        let (left, top) = (place(), place());
+        let rows = (top..top + side).flat_map(|row| {
+            let start = row * square.size + left;
+            square.pixels[start..start + side].iter().copied()
+        });
+        Ok(Item {
+            pixels: rows.collect(),
+            noise: self.noise.at(position).normals(self.latent_values),
+        })
+    }
+}
+
+impl AutoencoderTask {
+    fn crop_size(&self) -> usize {
+        self.loss.crop.unwrap_or(self.train.size())
     }
 }
 
@@ -93,9 +115,11 @@ impl Task for AutoencoderTask {
     }
 
     fn samples(&self) -> Arc<dyn Samples<Item = Item>> {
-        let side = self.train.size() / self.network.factor();
+        let side = self.crop_size() / self.network.factor();
         Arc::new(Images {
             radiographs: self.train.clone(),
+            crop: Stream::new(self.seed, "autoencoder/crop"),
+            crop_size: self.crop_size(),
             noise: Stream::new(self.seed, "autoencoder/posterior"),
             latent_values: self.network.latent_channels * side * side,
         })
@@ -109,7 +133,7 @@ impl Task for AutoencoderTask {
         _progress: Progress,
     ) -> Loss {
         let device = self.device.clone().autodiff();
-        let images = stack(items.iter().map(|item| &item.sample.square.pixels[..]), self.train.size(), &device);
+        let images = stack(items.iter().map(|item| &item.pixels[..]), self.crop_size(), &device);
         let pixels = images.dims()[2] * images.dims()[3];
         let images = images * 2.0 - 1.0;
 
@@ -145,7 +169,13 @@ impl Task for AutoencoderTask {
     fn preview(&self, ema: &AutoencoderKl) -> Result<Option<Gray>> {
         let shown = reconstruct(ema, &self.valid, 8, self.batch_size, &self.device)?;
         let tiles = shown.into_iter().flat_map(|(sample, restored)| [sample.square.pixels.clone(), restored]);
-        Ok(Some(contact_sheet(&tiles.collect::<Vec<_>>(), self.valid.size(), 8)))
+        Ok(Some(contact_sheet(
+            &tiles.collect::<Vec<_>>(),
+            self.valid.size(),
+            8,
+            2,
+            &["image", "restored"].repeat(4),
+        )))
     }
 
     fn config(&self) -> serde_json::Value {
@@ -187,7 +217,7 @@ pub fn stack<'a>(
 pub fn to_images(decoded: Tensor<4>) -> Result<Vec<Vec<f32>>> {
     let [_, _, height, width] = decoded.dims();
     let gray = decoded.mean_dim(1).clamp(-1.0, 1.0) * 0.5 + 0.5;
-    let values = gray.into_data().into_vec::<f32>().map_err(|error| anyhow::anyhow!("{error:?}"))?;
+    let values = gray.into_data().try_into_vec::<f32>().map_err(|error| anyhow::anyhow!("{error:?}"))?;
     Ok(values.chunks_exact(height * width).map(<[f32]>::to_vec).collect())
 }
 

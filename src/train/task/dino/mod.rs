@@ -20,13 +20,30 @@ use crate::models::Init;
 use crate::models::encoder::{Vit, VitConfig};
 use crate::models::weights::StateDict;
 use crate::random::Stream;
+use crate::train::learning_rate::cosine;
 use anyhow::{Context, Result};
 use burn::{
     module::Module,
     tensor::{Device, Tensor, TensorData, activation::{log_softmax, softmax}},
 };
 use serde::{Deserialize, Serialize};
-use std::{f64::consts::PI, sync::Arc};
+use std::sync::Arc;
+
+/// What keeps the teacher from answering the same to everything.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub enum Centering {
+    /// A running mean is taken off its scores (arXiv 2104.14294).
+    Mean {
+        /// Decay of the running mean.
+        momentum: f64,
+    },
+    /// Each batch's answers are balanced over the prototypes (arXiv 2006.09882, and DINOv2).
+    SinkhornKnopp {
+        /// Rounds of balancing.
+        iterations: usize,
+    },
+}
 
 /// Self-distillation's own settings.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -44,8 +61,8 @@ pub struct Dino {
     pub teacher_warm_up: u64,
     /// Decay of the teacher at the start; rises to 1 by a cosine.
     pub teacher_momentum: f64,
-    /// Decay of the running mean of the teacher's scores.
-    pub center_momentum: f64,
+    /// What keeps the teacher's scores from preferring one prototype.
+    pub centering: Centering,
     /// Weight decay at the end; it goes there by a cosine from the recipe's `weight_decay`.
     pub final_weight_decay: f64,
     /// Images during which the prototypes stand still.
@@ -63,7 +80,7 @@ impl Default for Dino {
             teacher_temperature: (0.04, 0.07),
             teacher_warm_up: 0,
             teacher_momentum: 0.996,
-            center_momentum: 0.9,
+            centering: Centering::Mean { momentum: 0.9 },
             final_weight_decay: 0.4,
             freeze_prototypes: 0,
             koleo: 0.0,
@@ -87,13 +104,19 @@ impl Dino {
         ] {
             demand(value > 0.0, format!("{name} is {value}; expected above 0"));
         }
-        for (name, value) in
-            [("teacher_momentum", self.teacher_momentum), ("center_momentum", self.center_momentum)]
-        {
-            demand(
-                (0.0..=1.0).contains(&value),
-                format!("{name} is {value}; expected from 0 to 1"),
-            );
+        let momentum = self.teacher_momentum;
+        demand(
+            (0.0..=1.0).contains(&momentum),
+            format!("teacher_momentum is {momentum}; expected from 0 to 1"),
+        );
+        match self.centering {
+            Centering::Mean { momentum } => demand(
+                (0.0..=1.0).contains(&momentum),
+                format!("centering.momentum is {momentum}; expected from 0 to 1"),
+            ),
+            Centering::SinkhornKnopp { iterations } => {
+                demand(iterations > 0, "centering.iterations is 0; expected at least 1".into());
+            }
         }
         for (name, value) in [("final_weight_decay", self.final_weight_decay), ("koleo", self.koleo)] {
             demand(value >= 0.0, format!("{name} is {value}; expected at least 0"));
@@ -216,7 +239,8 @@ impl Task for DinoTask {
         progress: Progress,
     ) -> Loss {
         let device = self.device.clone().autodiff();
-        let (batch, size) = (items.len(), self.train.size());
+        let batch = items.len();
+        let size = self.dino.views.global_size.unwrap_or(self.train.size());
         // View-major: all first views, then all second ones.
         let globals = |device: &Device| {
             let views = (0..2).flat_map(|view| items.iter().map(move |item| &item.views.globals[view][..]));
@@ -224,9 +248,15 @@ impl Task for DinoTask {
         };
         let targets = teacher.head.forward(teacher.embed(globals(&self.device)), false); // [2B, K]
         let temperature = self.teacher_temperature(progress);
-        let sharp = softmax((targets.clone() - self.center.clone()) / temperature, 1);
-        let momentum = self.dino.center_momentum;
-        self.center = self.center.clone() * momentum + targets.mean_dim(0) * (1.0 - momentum);
+        let sharp = match self.dino.centering {
+            Centering::Mean { momentum } => {
+                let sharp = softmax((targets.clone() - self.center.clone()) / temperature, 1);
+                self.center =
+                    self.center.clone() * momentum + targets.mean_dim(0) * (1.0 - momentum);
+                sharp
+            }
+            Centering::SinkhornKnopp { iterations } => sinkhorn_knopp(targets / temperature, iterations),
+        };
         let entropy = -(sharp.clone() * (sharp.clone() + 1e-9).log()).sum_dim(1).mean();
 
         let frozen = progress.images_seen < self.dino.freeze_prototypes;
@@ -323,7 +353,7 @@ pub fn embed_all(
 /// Class embeddings of grey images [B, 1, S, S] in [0, 1], row after row.
 pub fn embed(vit: &Vit, images: Tensor<4>) -> Result<Vec<f32>> {
     let data = vit.forward(normalise(images)).slice_dim(1, 0..1).into_data();
-    data.into_vec::<f32>().map_err(|error| anyhow::anyhow!("{error:?}"))
+    data.try_into_vec::<f32>().map_err(|error| anyhow::anyhow!("{error:?}"))
 }
 
 /// Mean negative log distance to the nearest other row, rows on the unit sphere (arXiv 2304.07193, section 4).
@@ -338,8 +368,21 @@ fn koleo(embeddings: Tensor<2>) -> Tensor<1> {
     -distance.log().mean()
 }
 
-fn cosine(first: f64, last: f64, done: f64) -> f64 {
-    last + (first - last) * 0.5 * (1.0 + (PI * done).cos())
+/// Probabilities [B, K] from scores [B, K] over temperature: rows sum to 1, columns are balanced.
+///
+/// In the log domain, where large scores over small temperatures stay finite.
+fn sinkhorn_knopp(scores: Tensor<2>, iterations: usize) -> Tensor<2> {
+    let mut log = scores;
+    for _ in 0..iterations {
+        log = log.clone() - log_sum_exp(log, 0);
+        log = log.clone() - log_sum_exp(log, 1);
+    }
+    log.exp()
+}
+
+fn log_sum_exp(x: Tensor<2>, dim: usize) -> Tensor<2> {
+    let most = x.clone().max_dim(dim);
+    (x - most.clone()).exp().sum_dim(dim).log() + most
 }
 
 /// A centre of zeros for `prototypes` scores.

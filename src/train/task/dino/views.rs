@@ -15,26 +15,31 @@ pub struct Views {
     pub local_area: (f64, f64),
     /// Local views per image. Global ones are always two.
     pub num_local: usize,
+    /// Side of a global view in pixels; a multiple of the patch size. None: the images' own size.
+    pub global_size: Option<usize>,
     /// Side of a local view in pixels; a multiple of the patch size.
     pub local_size: usize,
     /// Largest change of aspect: a view's width over height lies in [1 / this, this].
     pub aspect: f64,
-    /// Strength of the intensity changes (gamma, contrast, brightness), 0 for none.
+    /// Strength k of the intensity changes, 0 for none: gamma e^U(−k, k), contrast 1 + U(−k, k) about the
+    /// mean, mean times 1 + 0.7 U(−k, k).
     pub intensity: f64,
-    /// Probability of a Gaussian blur with a standard deviation of up to 1.5 pixels.
-    pub blur: f64,
+    /// Probability of a Gaussian blur, its standard deviation U(0.1, 1.3) pixels: of a global view, of a
+    /// local one.
+    pub blur: (f64, f64),
 }
 
 impl Default for Views {
     fn default() -> Self {
         Self {
-            global_area: (0.4, 1.0),
-            local_area: (0.08, 0.4),
+            global_area: (0.5, 1.0),
+            local_area: (0.15, 0.4),
             num_local: 4,
+            global_size: None,
             local_size: 32,
-            aspect: 1.1,
+            aspect: 4.0 / 3.0,
             intensity: 0.3,
-            blur: 0.3,
+            blur: (0.5, 0.3),
         }
     }
 }
@@ -63,7 +68,12 @@ impl Views {
         if !(1.0..=4.0).contains(&self.aspect) {
             faults.push(format!("views.aspect is {}; expected 1 to 4", self.aspect));
         }
-        if !(0.0..=1.0).contains(&self.intensity) || !(0.0..=1.0).contains(&self.blur) {
+        if self.global_size.is_some_and(|size| size == 0 || !size.is_multiple_of(patch.max(1))) {
+            let size = self.global_size.unwrap_or_default();
+            faults.push(format!("views.global_size is {size}; expected a multiple of the patch ({patch})"));
+        }
+        let shares = [self.intensity, self.blur.0, self.blur.1];
+        if shares.iter().any(|share| !(0.0..=1.0).contains(share)) {
             faults.push("views.intensity and views.blur are expected from 0 to 1".into());
         }
         faults
@@ -71,29 +81,33 @@ impl Views {
 
     /// The views of `square` under `draws`.
     pub fn draw(&self, square: &Square, draws: &mut Draws) -> Drawn {
-        let mut view = |area, size| {
+        let mut view = |area, size, blur| {
             let pixels = crop(square, area, self.aspect, size, draws);
-            self.retouch(pixels, size, draws)
+            self.retouch(pixels, size, blur, draws)
         };
+        let (global, local) = (self.global_size.unwrap_or(square.size), self.local_size);
         Drawn {
-            globals: (0..2).map(|_| view(self.global_area, square.size)).collect(),
-            locals: (0..self.num_local).map(|_| view(self.local_area, self.local_size)).collect(),
+            globals: (0..2).map(|_| view(self.global_area, global, self.blur.0)).collect(),
+            locals: (0..self.num_local).map(|_| view(self.local_area, local, self.blur.1)).collect(),
         }
     }
 
-    fn retouch(&self, mut pixels: Vec<f32>, size: usize, draws: &mut Draws) -> Vec<f32> {
+    fn retouch(&self, mut pixels: Vec<f32>, size: usize, blur: f64, draws: &mut Draws) -> Vec<f32> {
         // All draws are made, whatever is used of them, so that one setting does not shift the others.
-        let gamma = (self.intensity * draws.range(-1.0, 1.0)).exp();
-        let contrast = 1.0 + self.intensity * draws.range(-0.5, 0.5);
-        let brightness = self.intensity * draws.range(-0.25, 0.25);
-        let (blurred, sigma) = (draws.chance(self.blur), draws.range(0.3, 1.5));
+        let mut change = || self.intensity * draws.range(-1.0, 1.0);
+        let (gamma, contrast, brightness) = (change().exp(), 1.0 + change(), 1.0 + 0.7 * change());
+        let (is_blurred, sigma) = (draws.chance(blur), draws.range(0.1, 1.3));
         if self.intensity > 0.0 {
             for pixel in &mut pixels {
-                let curved = f64::from(*pixel).powf(gamma);
-                *pixel = ((curved - 0.5) * contrast + 0.5 + brightness).clamp(0.0, 1.0) as f32;
+                *pixel = f64::from(pixel.clamp(0.0, 1.0)).powf(gamma) as f32;
+            }
+            let mean = pixels.iter().map(|&value| f64::from(value)).sum::<f64>() / pixels.len() as f64;
+            for pixel in &mut pixels {
+                let value = (f64::from(*pixel) - mean) * contrast + mean * brightness;
+                *pixel = value.clamp(0.0, 1.0) as f32;
             }
         }
-        if blurred { blur(&pixels, size, sigma) } else { pixels }
+        if is_blurred { gaussian_blur(&pixels, size, sigma) } else { pixels }
     }
 }
 
@@ -132,7 +146,7 @@ fn crop(
 }
 
 /// A separable Gaussian blur with the borders repeated.
-fn blur(pixels: &[f32], size: usize, sigma: f64) -> Vec<f32> {
+fn gaussian_blur(pixels: &[f32], size: usize, sigma: f64) -> Vec<f32> {
     let radius = (3.0 * sigma).ceil() as isize;
     let kernel: Vec<f64> =
         (-radius..=radius).map(|at| (-(at as f64).powi(2) / (2.0 * sigma * sigma)).exp()).collect();
@@ -181,7 +195,7 @@ mod tests {
     /// A ramp cropped anywhere rises to the right: a mirrored crop would fall.
     #[test]
     fn no_view_is_mirrored() {
-        let views = Views { intensity: 0.0, blur: 0.0, ..Views::default() };
+        let views = Views { intensity: 0.0, blur: (0.0, 0.0), ..Views::default() };
         for position in 0..200 {
             let drawn = views.draw(&ramp(64), &mut Stream::new(2, "views").at(position));
             for view in drawn.globals {
@@ -193,10 +207,10 @@ mod tests {
     #[test]
     fn blur_keeps_the_mean_and_flattens_noise() {
         let noise: Vec<f32> = Stream::new(3, "blur").at(0).normals(32 * 32);
-        let smooth = blur(&noise, 32, 1.5);
+        let smooth = gaussian_blur(&noise, 32, 1.5);
         let power = |values: &[f32]| values.iter().map(|v| v * v).sum::<f32>() / values.len() as f32;
         assert!(power(&smooth) < 0.2 * power(&noise));
-        let flat = blur(&vec![0.25; 32 * 32], 32, 1.0);
+        let flat = gaussian_blur(&vec![0.25; 32 * 32], 32, 1.0);
         assert!(flat.iter().all(|value| (value - 0.25).abs() < 1e-6));
     }
 }
