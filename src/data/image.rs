@@ -90,3 +90,88 @@ impl Square {
         (left..left + width).contains(&x) && (top..top + height).contains(&y)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(serde::Deserialize)]
+    struct Golden {
+        width: usize,
+        height: usize,
+        pixels: Vec<f32>,
+        #[serde(default)]
+        resized: Vec<Golden>,
+    }
+
+    impl Golden {
+        fn read() -> Self {
+            serde_json::from_str(include_str!("../../tests/golden/pillow_resize.json")).unwrap()
+        }
+
+        fn gray(&self) -> Gray {
+            Gray { width: self.width, height: self.height, pixels: self.pixels.clone() }
+        }
+    }
+
+    fn largest_difference(a: &[f32], b: &[f32]) -> f32 {
+        assert_eq!(a.len(), b.len());
+        a.iter().zip(b).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max)
+    }
+
+    /// Reference: tests/golden/pillow_resize.py (versions in its header).
+    #[test]
+    fn resize_matches_pillow() {
+        let golden = Golden::read();
+        for expected in &golden.resized {
+            let found = golden.gray().resize(expected.width, expected.height);
+            let difference = largest_difference(&found.pixels, &expected.pixels);
+            // Both weigh in f64; Pillow rounds to f32 between its two passes, and the golden to 7 digits.
+            assert!(difference < 1e-6, "{} × {}: {difference}", expected.width, expected.height);
+        }
+    }
+
+    #[test]
+    fn a_square_holds_the_whole_image_in_its_middle() {
+        let golden = Golden::read();
+        let square = golden.gray().to_square(16);
+        assert_eq!(square.content, Rect { x: 0, y: 3, width: 16, height: 10 });
+        let middle = &square.pixels[3 * 16..13 * 16];
+        assert!(largest_difference(middle, &golden.resized[0].pixels) < 1e-6);
+        for y in 0..16 {
+            for x in 0..16 {
+                assert!(square.is_content(x, y) || square.pixels[y * 16 + x] == 0.0);
+            }
+        }
+    }
+
+    #[test]
+    fn padding_is_shared_by_both_sides() {
+        let content = |width, height, size| {
+            Gray { width, height, pixels: vec![1.0; width * height] }.to_square(size).content
+        };
+        assert_eq!(content(30, 60, 20), Rect { x: 5, y: 0, width: 10, height: 20 });
+        assert_eq!(content(60, 20, 20), Rect { x: 0, y: 6, width: 20, height: 7 });
+        assert_eq!(content(7, 7, 20), Rect { x: 0, y: 0, width: 20, height: 20 });
+        assert_eq!(content(1, 1000, 8), Rect { x: 3, y: 0, width: 1, height: 8 });
+    }
+
+    #[test]
+    fn a_flat_image_stays_flat() {
+        let flat = Gray { width: 50, height: 31, pixels: vec![0.3; 50 * 31] };
+        for size in [7, 31, 64] {
+            let square = flat.to_square(size);
+            for (index, value) in square.pixels.iter().enumerate() {
+                let expected =
+                    if square.is_content(index % size, index / size) { 0.3 } else { 0.0 };
+                assert!((value - expected).abs() < 1e-6);
+            }
+        }
+    }
+
+    #[test]
+    fn the_same_size_is_the_same_image() {
+        let gray = Golden::read().gray();
+        assert_eq!(gray.resize(37, 23), gray);
+    }
+}

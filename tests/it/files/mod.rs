@@ -1,3 +1,7 @@
 //! Image files, whole: real ones where there are any, and generated ones.
 
+mod builder;
+mod damage;
+mod golden;
+mod grid;
 mod real;

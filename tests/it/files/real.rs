@@ -73,7 +73,8 @@ fn outcome(row: &BTreeMap<String, String>, path: &PathBuf) -> Outcome {
     let numbers = [found.px_min as f64, found.px_max as f64, found.px_mean];
     let expected = ["px_min", "px_max", "px_mean"].map(|name| row[name].parse::<f64>().unwrap());
     let uid = row["transfer_syntax_uid"].as_str();
-    let is_lossy = ["4.50", "4.51", "4.53", "4.55", "4.81", "4.91", "4.203"].iter().any(|u| uid.ends_with(u));
+    let is_lossy =
+        ["4.50", "4.51", "4.53", "4.55", "4.81", "4.91", "4.203"].iter().any(|u| uid.ends_with(u));
     // Correct decoders of a lossy process may differ by a few units of 8 bits; the mean by far less.
     let unit = f64::max(1.0, (expected[1] - expected[0]) / 255.0);
     let is_close = (numbers[0] - expected[0]).abs() <= 4.0 * unit
