@@ -1,3 +1,4 @@
 //! integration tests
 
 mod models;
+mod models_speed;
