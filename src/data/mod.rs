@@ -6,5 +6,7 @@ pub mod image;
 pub mod ingest;
 pub mod loader;
 pub mod phantom;
+pub mod radiographs;
+pub mod section;
 pub mod source;
 pub mod store;
