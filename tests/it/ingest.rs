@@ -1,5 +1,9 @@
 //! From files and tables to a catalog and back to pixels.
 
+mod damage;
+mod resume;
+mod tables;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::ops::ControlFlow;
@@ -89,121 +93,16 @@ fn small_set() -> Place {
     place
 }
 
-fn tables_without(column: &str) -> Columns {
-    let mut columns = Columns::default();
-    for (name, field) in [
-        ("split", &mut columns.split),
-        ("dataset", &mut columns.dataset),
-        ("view", &mut columns.view),
-        ("labels", &mut columns.labels),
-        ("mask", &mut columns.mask),
-    ] {
-        if column == "all" || column == name {
-            *field = None;
-        }
+/// A table with a file and a patient, and nothing else.
+fn bare_columns() -> Columns {
+    Columns {
+        split: None,
+        dataset: None,
+        view: None,
+        labels: None,
+        mask: None,
+        ..Columns::default()
     }
-    columns
-}
-
-#[test]
-fn labels_have_three_values() {
-    use Label::{Absent, Present, Unknown};
-    let place = small_set();
-    place.ingest(&manifest(Columns::default())).unwrap();
-    let entries = place.entries();
-    let labels = |image: usize| {
-        let labels = &entries[&format!("set/images/{image}.png")].labels;
-        ["Covid", "Effusion", "Nodule"].map(|name| labels[name])
-    };
-    assert_eq!(labels(0), [Unknown, Present, Absent]);
-    assert_eq!(labels(1), [Unknown, Absent, Absent]);
-    assert_eq!(labels(2), [Unknown, Present, Present]);
-    assert_eq!(labels(3), [Unknown, Unknown, Unknown]);
-    assert_eq!(labels(4), [Present, Unknown, Unknown]);
-    let counts = place.open().counts().unwrap();
-    let effusion = counts.labels["Effusion"];
-    assert_eq!((effusion.present, effusion.absent, effusion.unknown), (2, 1, 2));
-    let first = &entries["set/images/0.png"];
-    assert_eq!(first.mask.as_deref(), Some(Path::new("set/images/4.png")));
-    assert_eq!((first.width, first.height, first.view.as_deref()), (24, 16, Some("PA")));
-    assert_eq!(first.source, "one");
-    assert_ne!(first.patient, entries["set/images/4.png"].patient, "two datasets, two patients");
-}
-
-#[test]
-fn numbered_findings_keep_uncertain_apart_from_absent() {
-    let place = Place::new();
-    ["a", "b", "c", "d"].iter().zip(0..).for_each(|(name, shade)| {
-        place.image(&format!("{name}.png"), shade);
-    });
-    place.table("Path,id,Edema\na.png,1,1.0\nb.png,2,0.0\nc.png,3,-1.0\nd.png,4,\n");
-    let columns = Columns {
-        file: "Path".into(),
-        patient: "id".into(),
-        findings: vec!["Edema".into()],
-        ..tables_without("all")
-    };
-    place.ingest(&manifest(columns)).unwrap();
-    let labels: Vec<_> = place.entries().values().map(|entry| entry.labels["Edema"]).collect();
-    assert_eq!(labels, [Label::Present, Label::Absent, Label::Unknown, Label::Unknown]);
-}
-
-#[test]
-fn real_world_tables_are_understood() {
-    let place = Place::new();
-    (0..3).for_each(|shade| place.image(&format!("images/{shade}.png"), shade));
-    place.table(
-        "\u{feff}file,patient_id,report,,\r\n\
-         images/0.png,p0,\"Clear lungs.\r\nNo \"\"effusion\"\", really.\",,\r\n\
-         images/1.png,p1,,\r\n\
-         ./images/../images/2.png,p2,short,,,,\r\n",
-    );
-    let columns = Columns { report: Some("report".into()), ..tables_without("all") };
-    place.ingest(&manifest(columns)).unwrap();
-    let reports: Vec<_> = place.entries().into_values().map(|entry| entry.report).collect();
-    let expected = [Some("Clear lungs.\r\nNo \"effusion\", really."), None, Some("short")];
-    assert_eq!(reports, expected.map(|text| text.map(str::to_owned)));
-}
-
-#[test]
-fn wrong_tables_get_one_sentence() {
-    let cases: [(&str, &[&str]); 9] = [
-        ("file,patient_id\nimages/0.png,\n", &["row 2", "patient id is empty"]),
-        ("file,patient_id\n,p\n", &["row 2", "file name is empty"]),
-        (
-            "file,patient\nimages/0.png,p\n",
-            &["`patient_id`", "`file`, `patient`", "columns.patient"],
-        ),
-        ("file,patient_id\n../../../etc/passwd,p\n", &["row 2", "outside the data root"]),
-        ("file,patient_id\n/etc/passwd,p\n", &["row 2", "outside the data root"]),
-        ("file,patient_id\na.png,p\na.png,p\n", &["row 3", "row 2 again"]),
-        ("file,patient_id\na.png\n", &["row 2", "has 1 columns where the header has 2"]),
-        ("file,patient_id\na.png,p,q\n", &["row 2", "has 3 columns where the header has 2"]),
-        ("file,patient_id\n", &["lists no images"]),
-    ];
-    for (table, parts) in cases {
-        let place = Place::new();
-        place.table(table);
-        let error = place.ingest(&manifest(tables_without("all"))).unwrap_err().to_string();
-        for part in parts {
-            assert!(error.contains(part), "{table:?}: {error}");
-        }
-        assert!(!place.catalog().exists(), "{table:?} left a catalog behind");
-    }
-    let place = Place::new();
-    place.table("file,patient_id,split\na.png,p,holdout\n");
-    let columns = Columns { split: Some("split".into()), ..tables_without("all") };
-    let error = place.ingest(&manifest(columns)).unwrap_err().to_string();
-    assert!(error.contains("row 2: split is `holdout`"), "{error}");
-    place.table("file,patient_id\na.png,p\n");
-    let faults = manifest(Columns::default()).check(&place.root());
-    assert!(faults[0].contains("has no column `split`"), "{faults:?}");
-    assert!(faults[0].contains("None if there is none"), "{faults:?}");
-    let error = place.ingest(&Data {
-        source: Source::Manifest(Manifest { path: "no.csv".into(), ..Manifest::default() }),
-        ..Data::default()
-    });
-    assert_eq!(error.unwrap_err().to_string(), "cannot read no.csv");
 }
 
 #[test]
@@ -240,7 +139,7 @@ fn official_splits_win_and_no_test_set_is_invented() {
         table += &format!("{at}.png,p{at},{split}\n");
     }
     place.table(&table);
-    let columns = Columns { split: Some("split".into()), ..tables_without("all") };
+    let columns = Columns { split: Some("split".into()), ..bare_columns() };
     let counts = place.ingest(&manifest(columns)).unwrap().counts;
     assert_eq!(counts.total(), 120, "the test's images must differ: {:?}", counts.quarantined);
     assert_eq!(counts.images[&Split::Test], 0);
@@ -248,101 +147,11 @@ fn official_splits_win_and_no_test_set_is_invented() {
 
     let place = small_set();
     place.table("file,patient_id,split\nimages/0.png,p,train\nimages/1.png,p,val\n");
-    let columns = Columns { split: Some("split".into()), ..tables_without("all") };
+    let columns = Columns { split: Some("split".into()), ..bare_columns() };
     let error = place.ingest(&manifest(columns)).unwrap_err().to_string();
     let expected = "set/images/0.png is in train and set/images/1.png in valid, \
                     but both show one patient; correct the split column";
     assert_eq!(error, expected);
-}
-
-#[test]
-fn an_interrupted_ingest_goes_on_and_a_second_one_has_nothing_to_do() {
-    let place = Place::new();
-    let whole = Place::new();
-    let expected = whole.ingest(&phantoms(1000)).unwrap();
-    let mut calls = 0;
-    let stopped = ingest(&phantoms(1000), &place.root(), &place.catalog(), &mut |_| {
-        calls += 1;
-        if calls == 600 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
-    });
-    assert!(matches!(stopped, Err(IngestError::Stopped)));
-    let catalog = place.open();
-    assert!(matches!(catalog.entries(Split::Train), Err(CatalogError::Unfinished { .. })));
-    assert!(matches!(catalog.fingerprint(), Err(CatalogError::Unfinished { .. })));
-    drop(catalog);
-
-    let mut first_done = None;
-    let resumed = ingest(&phantoms(1000), &place.root(), &place.catalog(), &mut |progress| {
-        first_done.get_or_insert(progress.done);
-        ControlFlow::Continue(())
-    })
-    .unwrap();
-    assert_eq!((resumed.opened, first_done), (400, Some(601)));
-    assert_eq!(resumed.fingerprint, expected.fingerprint);
-    assert_eq!(resumed.counts, expected.counts);
-    assert_eq!(place.ingest(&phantoms(1000)).unwrap().opened, 0);
-}
-
-/// The part of [`a_killed_ingest_goes_on`] that is killed; does nothing by itself.
-#[test]
-fn killed_child() {
-    let Some(folder) = std::env::var_os("UMBRA_TEST_KILLED_CHILD") else { return };
-    let folder = Path::new(&folder);
-    let slowly = &mut |_| {
-        std::thread::sleep(std::time::Duration::from_micros(200));
-        ControlFlow::Continue(())
-    };
-    ingest(&phantoms(1280), folder, &folder.join("catalog.sqlite"), slowly).unwrap();
-}
-
-#[test]
-fn a_killed_ingest_goes_on() {
-    let undisturbed = Place::new();
-    let expected = undisturbed.ingest(&phantoms(1280)).unwrap();
-    let folder = tempfile::tempdir().unwrap();
-    let catalog = folder.path().join("catalog.sqlite");
-    for delay_ms in [20, 80, 110, 140, 170, 200] {
-        let mut child = std::process::Command::new(std::env::current_exe().unwrap())
-            .args(["ingest::killed_child", "--exact"])
-            .env("UMBRA_TEST_KILLED_CHILD", folder.path())
-            .stdout(std::process::Stdio::null())
-            .spawn()
-            .unwrap();
-        std::thread::sleep(std::time::Duration::from_millis(delay_ms));
-        child.kill().unwrap();
-        child.wait().unwrap();
-        if catalog.exists() {
-            let connection = rusqlite::Connection::open(&catalog).unwrap();
-            let verdict: String =
-                connection.query_row("PRAGMA integrity_check", [], |row| row.get(0)).unwrap();
-            assert_eq!(verdict, "ok", "after a kill at {delay_ms} ms");
-        }
-    }
-    let keep_on = &mut |_| ControlFlow::Continue(());
-    let summary = ingest(&phantoms(1280), folder.path(), &catalog, keep_on).unwrap();
-    assert_eq!(summary.fingerprint, expected.fingerprint);
-    assert_eq!(summary.counts, expected.counts);
-}
-
-#[test]
-fn changed_files_are_opened_again_and_changed_words_are_not() {
-    let place = small_set();
-    let data = manifest(Columns::default());
-    let first = place.ingest(&data).unwrap();
-    assert_eq!(first.opened, 5);
-
-    let table = fs::read_to_string(place.root().join("set/manifest.csv")).unwrap();
-    place.table(&table.replace("No Finding", "Nodule"));
-    let relabelled = place.ingest(&data).unwrap();
-    assert_eq!(relabelled.opened, 0);
-    assert_eq!(place.entries()["set/images/1.png"].labels["Nodule"], Label::Present);
-
-    place.image("images/2.png", 77);
-    assert_eq!(place.ingest(&data).unwrap().opened, 1);
-
-    place.table(&table.lines().take(3).map(|line| format!("{line}\n")).collect::<String>());
-    let fewer = place.ingest(&data).unwrap();
-    assert_eq!((fewer.listed, fewer.opened, fewer.counts.total()), (2, 0, 2));
 }
 
 #[test]
@@ -376,80 +185,6 @@ fn the_fingerprint_follows_what_decides_training_and_nothing_else() {
     let place = small_set();
     let windowed = place.ingest(&Data { window: percentile, ..data.clone() }).unwrap();
     assert_ne!(windowed.fingerprint, fingerprint);
-}
-
-#[test]
-fn copies_are_quarantined_and_the_order_of_rows_does_not_choose_them() {
-    let place = small_set();
-    let set = place.root().join("set");
-    fs::copy(set.join("images/1.png"), set.join("images/9.png")).unwrap();
-    let table = fs::read_to_string(set.join("manifest.csv")).unwrap();
-    let header_and_copy =
-        table.replacen('\n', &format!("\nimages/9.png,train,{CANARY},AP,No Finding,one,\n"), 1);
-    place.table(&header_and_copy);
-    let summary = place.ingest(&manifest(Columns::default())).unwrap();
-    assert_eq!(summary.counts.quarantined, [("duplicate".to_owned(), 1)].into());
-    assert_eq!(summary.counts.total(), 5);
-    let quarantined = place.open().quarantined().unwrap();
-    assert_eq!(quarantined[0].location, Location::File("set/images/9.png".into()));
-    let original = place.entries()["set/images/1.png"].id;
-    let reason = format!("duplicate: same bytes as image {original}");
-    assert_eq!(quarantined[0].quarantine, Some(reason));
-
-    fs::remove_file(set.join("images/1.png")).unwrap();
-    place.table(
-        &header_and_copy
-            .lines()
-            .filter(|row| !row.contains("1.png"))
-            .collect::<Vec<_>>()
-            .join("\n"),
-    );
-    let summary = place.ingest(&manifest(Columns::default())).unwrap();
-    assert_eq!(summary.counts.quarantined, BTreeMap::new(), "no copy without its original");
-}
-
-#[test]
-fn damaged_images_are_quarantined_up_to_the_limit() {
-    let place = Place::new();
-    for at in 0..20u8 {
-        place.image(&format!("{at:02}.png"), at);
-    }
-    let set = place.root().join("set");
-    let bytes = fs::read(set.join("03.png")).unwrap();
-    fs::write(set.join("03.png"), &bytes[..bytes.len() / 2]).unwrap();
-    fs::write(set.join("07.png"), b"not an image").unwrap();
-    fs::write(set.join("notes.txt"), b"not even looked at").unwrap();
-    let folder = Folder { path: "set".into(), patient: PatientFrom::File };
-    let data = Data { source: Source::Folder(folder), max_damaged: 0.1, ..Data::default() };
-    let summary = place.ingest(&data).unwrap();
-    assert_eq!(summary.counts.quarantined, [("damaged".to_owned(), 2)].into());
-    assert_eq!(summary.counts.total(), 18);
-    for entry in place.open().quarantined().unwrap() {
-        let reason = entry.quarantine.unwrap();
-        assert!(reason.starts_with("damaged: "), "{reason}");
-        assert!(!reason.contains(place.root().to_str().unwrap()), "{reason} shows the data root");
-    }
-
-    let strict = Data { max_damaged: 0.05, ..data.clone() };
-    let error = place.ingest(&strict).unwrap_err().to_string();
-    assert!(error.starts_with("2 of 20 images are damaged"), "{error}");
-    assert!(error.contains("set/03.png") && error.contains("set/07.png"), "{error}");
-    assert!(matches!(place.open().counts(), Err(CatalogError::Unfinished { .. })));
-
-    place.image("03.png", 3);
-    place.image("07.png", 7);
-    let mended = place.ingest(&strict).unwrap();
-    assert_eq!((mended.opened, mended.counts.total()), (2, 20));
-}
-
-#[test]
-fn a_missing_file_is_damage_too() {
-    let place = small_set();
-    fs::remove_file(place.root().join("set/images/2.png")).unwrap();
-    let data = Data { max_damaged: 0.5, ..manifest(Columns::default()) };
-    place.ingest(&data).unwrap();
-    let quarantined = place.open().quarantined().unwrap();
-    assert_eq!(quarantined[0].quarantine.as_deref(), Some("damaged: the file is missing"));
 }
 
 #[test]
@@ -499,33 +234,6 @@ fn patient_ids_stay_out_of_the_catalog() {
         assert!(finds("images/0.png"), "the search itself works");
         assert!(!finds(CANARY));
     }
-}
-
-#[test]
-fn other_versions_and_other_files_are_refused() {
-    let place = small_set();
-    let path = place.catalog();
-    assert!(matches!(Catalog::open(&path), Err(CatalogError::Missing { .. })));
-    place.ingest(&manifest(Columns::default())).unwrap();
-    let set_version = |version: i32| {
-        let connection = rusqlite::Connection::open(&path).unwrap();
-        connection.pragma_update(None, "user_version", version).unwrap();
-    };
-    set_version(99);
-    let error = Catalog::open(&path).unwrap_err();
-    assert!(matches!(error, CatalogError::Newer { found: 99, .. }));
-    assert!(error.to_string().ends_with("this umbra knows 1; use a newer umbra"), "{error}");
-    set_version(0);
-    assert!(matches!(Catalog::create(&path), Err(CatalogError::Older { found: 0, .. })));
-    set_version(1);
-    Catalog::open(&path).unwrap();
-
-    fs::write(&path, "a letter home, long enough to be looked at").unwrap();
-    assert!(matches!(Catalog::open(&path), Err(CatalogError::Stranger { .. })));
-    fs::remove_file(&path).unwrap();
-    let connection = rusqlite::Connection::open(&path).unwrap();
-    connection.execute_batch("CREATE TABLE cats (name TEXT)").unwrap();
-    assert!(matches!(Catalog::create(&path), Err(CatalogError::Stranger { .. })));
 }
 
 #[test]
