@@ -32,6 +32,7 @@ pub(super) fn run(at: &At, target: Stage) -> Result<u8> {
     } else if ended == Ended::Interrupted {
         writeln!(out, "Stopped by a signal; what was done is saved. Run the same command again to go on.")?;
     } else if target == Stage::Evaluate {
+        writeln!(out, "{}", run.summary()?)?;
         writeln!(out, "Report: {}", report.display())?;
     } else {
         writeln!(out, "{}: {}", target.name(), run.stage_folder(target).display())?;

@@ -84,6 +84,12 @@ impl Gray {
 }
 
 impl Square {
+    /// For every pixel, whether it shows image rather than padding.
+    pub fn content_mask(&self) -> Vec<bool> {
+        let size = self.size;
+        (0..size * size).map(|at| self.is_content(at % size, at / size)).collect()
+    }
+
     /// True where `content` covers the pixel.
     pub fn is_content(&self, x: usize, y: usize) -> bool {
         let Rect { x: left, y: top, width, height } = self.content;

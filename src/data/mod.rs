@@ -6,6 +6,7 @@ pub mod image;
 pub mod ingest;
 pub mod loader;
 pub mod phantom;
+pub mod picture;
 pub mod radiographs;
 pub mod section;
 pub mod source;

@@ -6,9 +6,9 @@ use crate::data::store::{Check, ColumnSpec, Dtype, Store, StoreSpec, StoreWriter
 use crate::interrupt;
 use crate::models::autoencoder::AutoencoderKl;
 use crate::models::encoder::Vit;
+use crate::models::images::{normalise, stack};
 use crate::random::Draws;
 use crate::models::condition::Tokens;
-use crate::train::task::{autoencoder::stack, dino::normalise};
 use anyhow::{Context, Result, ensure};
 use burn::tensor::{Device, Tensor};
 use indicatif::ProgressBar;
@@ -107,6 +107,28 @@ pub fn condition_tokens(encoder: &Vit, tokens: Tokens, images: Tensor<4>) -> Ten
             Tensor::cat(vec![all.slice_dim(1, 0..1), patches], 1)
         }
     }
+}
+
+/// The class embedding of every image, in order, row after row.
+pub fn embed_all(
+    vit: &Vit,
+    images: &Radiographs,
+    batch_size: usize,
+    device: &Device,
+) -> Result<Vec<f32>> {
+    let mut out = Vec::new();
+    let indices: Vec<usize> = (0..images.len()).collect();
+    for chunk in indices.chunks(batch_size) {
+        let samples = chunk.iter().map(|&at| images.get(at)).collect::<Result<Vec<_>, _>>()?;
+        let batch = stack(samples.iter().map(|sample| &sample.square.pixels[..]), images.size(), device);
+        out.extend(embed(vit, batch)?);
+    }
+    Ok(out)
+}
+
+/// Class embeddings of grey images [B, 1, S, S] in [0, 1], row after row.
+pub fn embed(vit: &Vit, images: Tensor<4>) -> Result<Vec<f32>> {
+    values(vit.forward(normalise(images)).slice_dim(1, 0..1))
 }
 
 /// How the store names an image: by its content, so that another ingest of the same files finds it again.

@@ -2,11 +2,11 @@
 
 use crate::data::image::{Gray, Square};
 use crate::metric::{self, Features};
+use crate::encode;
 use crate::models::encoder::Vit;
+use crate::models::images::{stack, to_images};
 use crate::sample::generate::{Generator, Request};
-use crate::train::task::dino;
 use anyhow::Result;
-use burn::tensor::Tensor;
 
 /// Side of the thumbnails that pixels are compared at.
 const THUMBNAIL: usize = 64;
@@ -68,9 +68,9 @@ pub fn measure(
     }
     let mut restored = Vec::new();
     for batch in real.chunks(batch_size) {
-        let images = dino_stack(generator, batch, size);
+        let images = stack(batch.iter().copied(), size, generator.device);
         let latents = generator.autoencoder.encode(images * 2.0 - 1.0).mean;
-        restored.extend(crate::train::task::autoencoder::to_images(generator.autoencoder.decode(latents))?);
+        restored.extend(to_images(generator.autoencoder.decode(latents))?);
     }
 
     let width = encoder.config().hidden_size;
@@ -97,7 +97,7 @@ fn pixel_top1(drawn: &[Vec<f32>], candidates: &[Candidate]) -> f64 {
         .iter()
         .map(|candidate| {
             let square = &candidate.square;
-            let mask = crate::train::task::autoencoder::content_mask(square);
+            let mask = square.content_mask();
             let mask: Vec<f32> = mask.into_iter().map(|is_content| f32::from(u8::from(is_content))).collect();
             let mask = thumbnail(&mask, square.size);
             (thumbnail(&square.pixels, square.size), mask.iter().map(|&share| share > 0.5).collect())
@@ -127,11 +127,7 @@ pub fn embed_images(
 ) -> Result<Vec<f32>> {
     let mut out = Vec::new();
     for batch in images.chunks(batch_size) {
-        out.extend(dino::embed(encoder, dino_stack(generator, batch, size))?);
+        out.extend(encode::embed(encoder, stack(batch.iter().copied(), size, generator.device))?);
     }
     Ok(out)
-}
-
-fn dino_stack(generator: &Generator<'_>, images: &[&[f32]], size: usize) -> Tensor<4> {
-    crate::train::task::autoencoder::stack(images.iter().copied(), size, generator.device)
 }

@@ -6,6 +6,8 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub enum Evaluation {
+    /// How well the encoder's nearest neighbours tell labels. In the report either way; here for its settings.
+    Neighbours(Neighbours),
     /// Fréchet distance between samples and training images, and between real images.
     Frechet(),
     /// Kernel distance (KID): unbiased at any number of images.
@@ -18,6 +20,24 @@ pub enum Evaluation {
     ConditionFidelity(ConditionFidelity),
     /// Pearson correlation with the nearest training image: a first look at memorisation.
     NearestTrain(),
+}
+
+/// Settings of the encoder's nearest-neighbour accuracy.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Neighbours {
+    /// Training images that vote on each validation image.
+    pub neighbours: usize,
+    /// Labels to tell; none: all of them.
+    pub labels: Vec<String>,
+    /// Only images of this dataset. None: all.
+    pub dataset: Option<String>,
+}
+
+impl Default for Neighbours {
+    fn default() -> Self {
+        Self { neighbours: 20, labels: Vec::new(), dataset: None }
+    }
 }
 
 /// Settings of the kernel distance.
@@ -84,6 +104,7 @@ impl Evaluation {
     /// Its name in recipes.
     pub fn name(&self) -> &'static str {
         match self {
+            Self::Neighbours(_) => "Neighbours",
             Self::Frechet() => "Frechet",
             Self::Kernel(_) => "Kernel",
             Self::Coverage(_) => "Coverage",
@@ -95,7 +116,7 @@ impl Evaluation {
 
     /// True when it looks at the sample stage's images.
     pub fn needs_samples(&self) -> bool {
-        !matches!(self, Self::ConditionFidelity(_))
+        !matches!(self, Self::ConditionFidelity(_) | Self::Neighbours(_))
     }
 
     /// Questions to the denoiser.
@@ -121,6 +142,7 @@ impl Evaluation {
                 }
                 return faults;
             }
+            Self::Neighbours(section) => ("neighbours", section.neighbours, 1),
             Self::Coverage(coverage) => ("neighbours", coverage.neighbours, 1),
             Self::Diversity(diversity) => ("pairs", diversity.pairs, 1),
             Self::ConditionFidelity(fidelity) if fidelity.steps == 0 => ("steps", 0, 1),

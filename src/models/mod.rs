@@ -12,6 +12,7 @@ pub mod autoencoder;
 pub mod condition;
 pub mod denoiser;
 pub mod encoder;
+pub mod images;
 mod init;
 pub mod layers;
 pub mod weights;

@@ -4,6 +4,7 @@
 //! the hash in their newest checkpoint and the images it has seen, so a longer recipe goes on instead of
 //! starting over.
 
+mod evaluation;
 mod plan;
 mod sampling;
 mod stores;
@@ -174,7 +175,7 @@ impl Run {
             Stage::Encode => self.encode(),
             Stage::Denoiser => self.train_denoiser(),
             Stage::Sample => self.sample(),
-            Stage::Evaluate => Ok(Ended::UpToDate),
+            Stage::Evaluate => self.evaluate(),
         }
     }
 

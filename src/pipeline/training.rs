@@ -3,7 +3,7 @@
 use super::{Ended, Run, Stage, Timing, text};
 use crate::artifact;
 use crate::encode::{self, Latents, Scale};
-use crate::evaluate::picture;
+use crate::data::picture;
 use crate::models::autoencoder::AutoencoderKl;
 use crate::models::denoiser::Denoiser;
 use crate::models::{Init, weights};

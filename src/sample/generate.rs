@@ -5,8 +5,8 @@ use crate::diffusion::{Diffusion, guidance};
 use crate::encode::Scale;
 use crate::models::autoencoder::AutoencoderKl;
 use crate::models::denoiser::Denoiser;
+use crate::models::images::to_images;
 use crate::random::Stream;
-use crate::train::task::autoencoder::to_images;
 use anyhow::Result;
 use burn::tensor::{Device, Tensor, TensorData};
 
@@ -42,7 +42,7 @@ pub struct Request {
 impl Generator<'_> {
     /// One grey image in [0, 1] per request, row by row. `guidance` 1 means none.
     pub fn images(&self, requests: &[Request], guidance: f64) -> Result<Vec<Vec<f32>>> {
-        to_images(self.decoded(requests, guidance)?)
+        Ok(to_images(self.decoded(requests, guidance)?)?)
     }
 
     /// The decoder's float output [B, C, H, W] in about [-1, 1].

@@ -14,7 +14,7 @@ pub mod task;
 pub use section::Train;
 
 use crate::data::loader::{Loader, LoaderConfig};
-use crate::evaluate::picture::{self, Contents, Provenance};
+use crate::data::picture::{self, Contents, Provenance};
 use crate::interrupt;
 use crate::models::weights;
 use crate::telemetry::{metrics::Metrics, progress};

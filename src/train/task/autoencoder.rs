@@ -1,12 +1,13 @@
 //! Training the autoencoder: images in, the same images out, through a small Gaussian latent.
 
 use super::{Loss, Progress, Task};
-use crate::data::image::{Gray, Square};
+use crate::data::image::Gray;
 use crate::data::loader::{SampleError, Samples};
 use crate::data::radiographs::{Radiographs, Sample};
-use crate::evaluate::picture::contact_sheet;
+use crate::data::picture::contact_sheet;
 use crate::metric;
 use crate::models::autoencoder::{AutoencoderKl, AutoencoderKlConfig};
+use crate::models::images::{stack, to_images};
 use crate::random::Stream;
 use anyhow::Result;
 use burn::tensor::{Device, Tensor, TensorData};
@@ -161,7 +162,7 @@ impl Task for AutoencoderTask {
         let mut sum = 0.0;
         for (sample, restored) in &restored {
             let square = &sample.square;
-            sum += metric::psnr(&square.pixels, restored, Some(&content_mask(square)));
+            sum += metric::psnr(&square.pixels, restored, Some(&square.content_mask()));
         }
         Ok(vec![("validation/psnr_db", sum / restored.len() as f64)])
     }
@@ -200,32 +201,6 @@ pub fn reconstruct(
         out.extend(samples.into_iter().zip(to_images(model.decode(latents))?));
     }
     Ok(out)
-}
-
-/// Images of `size` × `size` as a tensor [B, 1, size, size], values as they are.
-pub fn stack<'a>(
-    images: impl IntoIterator<Item = &'a [f32]>,
-    size: usize,
-    device: &Device,
-) -> Tensor<4> {
-    let values: Vec<f32> = images.into_iter().flatten().copied().collect();
-    let batch = values.len() / (size * size);
-    Tensor::from_data(TensorData::new(values, [batch, 1, size, size]), device)
-}
-
-/// A decoder's output [B, C, H, W] in [-1, 1] as grey images in [0, 1], channels averaged.
-pub fn to_images(decoded: Tensor<4>) -> Result<Vec<Vec<f32>>> {
-    let [_, _, height, width] = decoded.dims();
-    let gray = decoded.mean_dim(1).clamp(-1.0, 1.0) * 0.5 + 0.5;
-    let values = gray.into_data().try_into_vec::<f32>().map_err(|error| anyhow::anyhow!("{error:?}"))?;
-    Ok(values.chunks_exact(height * width).map(<[f32]>::to_vec).collect())
-}
-
-/// Where a square shows image rather than padding.
-pub fn content_mask(square: &Square) -> Vec<bool> {
-    (0..square.size * square.size)
-        .map(|at| square.is_content(at % square.size, at / square.size))
-        .collect()
 }
 
 fn gradient_difference(a: Tensor<4>, b: Tensor<4>) -> Tensor<1> {

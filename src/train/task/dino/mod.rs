@@ -10,14 +10,16 @@ mod views;
 pub use head::{Head, HeadConfig};
 pub use views::Views;
 
-use super::{Loss, Progress, Task, autoencoder::stack};
+use super::{Loss, Progress, Task};
 use crate::data::{
     loader::{SampleError, Samples},
     radiographs::Radiographs,
 };
 use crate::metric::{self, Features};
+use crate::encode::embed_all;
 use crate::models::Init;
 use crate::models::encoder::{Vit, VitConfig};
+use crate::models::images::{normalise, stack};
 use crate::models::weights::StateDict;
 use crate::random::Stream;
 use crate::train::learning_rate::cosine;
@@ -156,11 +158,6 @@ impl Distilled {
         let [batch, _, width] = tokens.dims();
         tokens.slice_dim(1, 0..1).reshape([batch, width])
     }
-}
-
-/// What the encoder sees: grey values in [0, 1] shifted and scaled to about zero mean and unit variance.
-pub fn normalise(images: Tensor<4>) -> Tensor<4> {
-    (images - 0.5) * 4.0
 }
 
 /// The task.
@@ -331,29 +328,6 @@ impl Task for DinoTask {
     fn config(&self) -> serde_json::Value {
         serde_json::json!({ "network": self.network, "head": self.dino.head })
     }
-}
-
-/// The class embedding of every image, in order, row after row.
-pub fn embed_all(
-    vit: &Vit,
-    images: &Radiographs,
-    batch_size: usize,
-    device: &Device,
-) -> Result<Vec<f32>> {
-    let mut out = Vec::new();
-    let indices: Vec<usize> = (0..images.len()).collect();
-    for chunk in indices.chunks(batch_size) {
-        let samples = chunk.iter().map(|&at| images.get(at)).collect::<Result<Vec<_>, _>>()?;
-        let batch = stack(samples.iter().map(|sample| &sample.square.pixels[..]), images.size(), device);
-        out.extend(embed(vit, batch)?);
-    }
-    Ok(out)
-}
-
-/// Class embeddings of grey images [B, 1, S, S] in [0, 1], row after row.
-pub fn embed(vit: &Vit, images: Tensor<4>) -> Result<Vec<f32>> {
-    let data = vit.forward(normalise(images)).slice_dim(1, 0..1).into_data();
-    data.try_into_vec::<f32>().map_err(|error| anyhow::anyhow!("{error:?}"))
 }
 
 /// Mean negative log distance to the nearest other row, rows on the unit sphere (arXiv 2304.07193, section 4).
