@@ -4,25 +4,20 @@
 pub(super) const HEIGHT: usize = 8;
 
 /// The dots of `text` as (x, y), each `scale` pixels wide and high. Unknown letters become `?`.
-pub(super) fn dots(text: &str, scale: usize) -> impl Iterator<Item = (usize, usize)> {
+pub(super) fn dots(text: &str, scale: usize) -> Vec<(usize, usize)> {
+    let mut dots = Vec::new();
     let mut left = 0;
-    let letters: Vec<(usize, &[u8])> = text
-        .chars()
-        .map(|letter| {
-            let columns = columns(letter);
-            let at = left;
-            left += columns.len() + 1;
-            (at, columns)
-        })
-        .collect();
-    letters.into_iter().flat_map(move |(left, columns)| {
-        columns.iter().enumerate().flat_map(move |(column, &bits)| {
-            (0..HEIGHT).filter(move |row| bits >> row & 1 == 1).flat_map(move |row| {
+    for letter in text.chars() {
+        let columns = columns(letter);
+        for (column, bits) in columns.iter().enumerate() {
+            for row in (0..HEIGHT).filter(|row| bits >> row & 1 == 1) {
                 let (x, y) = ((left + column) * scale, row * scale);
-                (0..scale * scale).map(move |dot| (x + dot % scale, y + dot / scale))
-            })
-        })
-    })
+                dots.extend((0..scale * scale).map(|dot| (x + dot % scale, y + dot / scale)));
+            }
+        }
+        left += columns.len() + 1;
+    }
+    dots
 }
 
 /// A letter's columns from the left, the top row in the lowest bit; empty columns at its sides left out.
@@ -85,21 +80,21 @@ mod tests {
     fn letters_are_drawn() {
         let draw = |text: &str, width: usize, scale: usize| {
             let mut rows = vec![vec!['.'; width]; HEIGHT * scale];
-            dots(text, scale).for_each(|(x, y)| rows[y][x] = '#');
+            dots(text, scale).into_iter().for_each(|(x, y)| rows[y][x] = '#');
             rows.into_iter().map(String::from_iter).collect::<Vec<_>>().join("\n")
         };
         expect_test::expect![[r#"
-            .##...#....
-            #..#..#....
-            #..........
-            ###..##..##
-            #.....#.#..
-            #.....#..#.
-            #....###..#
-            ........##."#]]
-        .assert_eq(&draw("fis", 11, 1));
-        let large = dots("fis", 3).count();
-        assert_eq!(large, 9 * dots("fis", 1).count());
+            ..##...#.......
+            .#..#..........
+            .#....##...###.
+            ###....#..#....
+            .#.....#...###.
+            .#.....#......#
+            .#....###.####.
+            ..............."#]]
+        .assert_eq(&draw("fis", 15, 1));
+        let large = dots("fis", 3).len();
+        assert_eq!(large, 9 * dots("fis", 1).len());
         assert_eq!(draw("\u{80ba}", 5, 1), draw("?", 5, 1));
     }
 }

@@ -140,7 +140,7 @@ pub fn contact_sheet(
     let mut sheet = Gray { width, height, pixels: vec![BACKGROUND; width * height] };
     for (column, heading) in headings.iter().enumerate() {
         let left = gap + column * (size + gap);
-        for (x, y) in font::dots(heading, letter_scale).filter(|&(x, _)| x < size) {
+        for (x, y) in font::dots(heading, letter_scale).into_iter().filter(|&(x, _)| x < size) {
             sheet.pixels[(gap + y) * width + left + x] = 1.0;
         }
     }

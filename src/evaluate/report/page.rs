@@ -1,0 +1,305 @@
+use super::{Report, html};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+/// Everything that `report.html` shows.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Page {
+    /// The figures.
+    pub report: Report,
+    /// Contact sheets and the like, in order.
+    pub pictures: Vec<Picture>,
+    /// Losses, learning rates and the like, in order.
+    pub curves: Vec<Curve>,
+    /// The resolved recipe.
+    pub recipe: String,
+    /// Device, threads, version and the like: name and value.
+    pub environment: Vec<(String, String)>,
+}
+
+/// A picture with its words.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Picture {
+    /// A few words.
+    pub title: String,
+    /// What is to be seen, in a sentence or two; with the title also the text for who cannot see it.
+    pub caption: String,
+    /// The bytes of a PNG file.
+    pub png: Vec<u8>,
+}
+
+/// A plot of series over one axis.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Curve {
+    /// A few words.
+    pub title: String,
+    /// What the horizontal axis counts, e.g. `images seen`.
+    pub x_label: String,
+    /// What the vertical axis measures.
+    pub y_label: String,
+    /// Logarithmic vertical axis; points at or below 0 are then left out.
+    pub log: bool,
+    /// The lines.
+    pub series: Vec<Series>,
+}
+
+/// One line of a plot.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Series {
+    /// Its name in the legend, e.g. `validation`.
+    pub name: String,
+    /// Points in order of x; those that are not finite are left out.
+    pub points: Vec<(f64, f64)>,
+}
+
+/// Why a report was not written.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot write {}", path.display())]
+pub struct ReportError {
+    /// The file.
+    pub path: PathBuf,
+    /// What the file system said.
+    pub source: io::Error,
+}
+
+impl Page {
+    /// Writes `report.json` and `report.html` into `folder`, each complete or not at all.
+    pub fn write(&self, folder: &Path) -> Result<(), ReportError> {
+        let mut json = serde_json::to_string_pretty(&self.report)
+            .expect("a report has string keys and finite numbers");
+        json.push('\n');
+        replace(&folder.join("report.json"), json.as_bytes())?;
+        replace(&folder.join("report.html"), html(self).as_bytes())
+    }
+}
+
+/// Writes beside `path`, then renames.
+fn replace(path: &Path, bytes: &[u8]) -> Result<(), ReportError> {
+    let partial = path.with_extension("partial");
+    let write = || {
+        let mut file = std::fs::File::create(&partial)?;
+        file.write_all(bytes)?;
+        file.sync_all()?;
+        std::fs::rename(&partial, path)
+    };
+    write().map_err(|source| ReportError { path: path.into(), source })
+}
+
+#[cfg(test)]
+pub(super) use tests::sample;
+
+#[cfg(test)]
+mod tests {
+    use super::super::*;
+    use super::{Page, Picture, Series};
+    use crate::evaluate::picture::{Contents, Depth, Provenance, contact_sheet, gray_png};
+    use crate::random::Stream;
+
+    /// A page with invented figures, as a run would fill it.
+    pub(in crate::evaluate::report) fn sample() -> Page {
+        let stage = |name: &str, seconds: f64, rate: f64| StageTime {
+            name: name.into(),
+            seconds: seconds.into(),
+            images_per_second: rate.into(),
+        };
+        let report = Report {
+            recipe: "quickstart".into(),
+            encoder: EncoderFigures {
+                effective_rank: 9.1.into(),
+                mean_cosine: 0.31.into(),
+                knn_accuracy: 0.71.into(),
+                knn_accuracy_untrained: 0.58.into(),
+            },
+            autoencoder: AutoencoderFigures { psnr_db: 27.1.into(), ms_ssim: 0.95.into() },
+            denoiser: DenoiserFigures {
+                validation_loss_first: 1.1.into(),
+                validation_loss_last: 0.24.into(),
+                images_seen: 5000,
+            },
+            condition_fidelity: ConditionFidelity {
+                candidates: 128,
+                top1: 0.21.into(),
+                chance: (1.0 / 128.0).into(),
+                top1_null: 0.01.into(),
+                top1_autoencoder: 0.93.into(),
+                pixel_top1: 0.19.into(),
+                pixel_top1_null: 0.01.into(),
+            },
+            frechet_distance: FrechetFigures {
+                value: Err(crate::metric::Refusal::TooFew { found: 128, needed: 192 }).into(),
+                extractor: "dino:3f7a90c2".into(),
+                self_referential: true,
+                samples: 128,
+                real_vs_real: 4.0.into(),
+            },
+            kernel_distance: KernelFigures { value: 0.01.into(), std: 0.002.into() },
+            coverage: CoverageFigures {
+                precision: 0.8.into(),
+                recall: 0.5.into(),
+                density: 0.9.into(),
+                coverage: 0.7.into(),
+            },
+            diversity: DiversityFigures { ms_ssim: 0.41.into(), scales: 3 },
+            nearest_train: NearestTrain {
+                max_pearson: 0.93.into(),
+                max_pearson_test_vs_train: 0.95.into(),
+            },
+            stages: vec![
+                stage("ingest", 2.1, 609.5),
+                stage("encoder", 101.2, 79.1),
+                stage("autoencoder", 143.9, 27.8),
+                stage("encode", 14.4, 88.9),
+                stage("denoiser", 262.8, 19.0),
+                StageTime {
+                    name: "evaluate".into(),
+                    seconds: 61.0.into(),
+                    images_per_second: Figure::missing(
+                        "this stage looks at each image several times",
+                    ),
+                },
+            ],
+        };
+        Page {
+            report,
+            pictures: vec![
+                sheet(
+                    "Reconstructions",
+                    6,
+                    12,
+                    &["source", "decoded", "sample 1", "sample 2", "sample 3", "sample 4"],
+                    "Each row begins with a validation image and the same image after the \
+                     autoencoder alone; the rest are new images generated from its embedding.",
+                ),
+                sheet(
+                    "Interpolations",
+                    7,
+                    4,
+                    &["from", "0.2", "0.4", "0.5", "0.6", "0.8", "to"],
+                    "New images on the way between the embeddings of two neighbours with equal \
+                     labels.",
+                ),
+            ],
+            curves: curves(),
+            recipe:
+                "(\n    name: \"quickstart\",\n    seed: 1,\n    data: (source: Phantom(images: \
+                     1280), size: 64),\n    train: (images: 5_000, batch_size: 16, \
+                     peak_learning_rate: 5e-4),\n)\n"
+                    .into(),
+            environment: [
+                ("Version", "umbra 0.1.0 (sample page)"),
+                ("Device", "cpu (flex)"),
+                ("Threads", "2"),
+                ("Finished", "2026-01-31 12:00 UTC"),
+            ]
+            .map(|(name, value)| (name.to_owned(), value.to_owned()))
+            .to_vec(),
+        }
+    }
+
+    /// Lens-shaped blobs: something to look at that is no radiograph.
+    fn sheet(
+        title: &str,
+        columns: usize,
+        rows: usize,
+        headings: &[&str],
+        caption: &str,
+    ) -> Picture {
+        let tiles: Vec<Vec<f32>> = (0..columns * rows)
+            .map(|tile| {
+                let mut draws = Stream::new(1, title).at((tile / columns) as u64);
+                let mut own = Stream::new(2, title).at(tile as u64);
+                let (x0, y0) = (draws.range(24.0, 40.0), draws.range(24.0, 40.0));
+                let width = draws.range(8.0, 20.0) + own.range(-2.0, 2.0);
+                let disc = |at: usize| {
+                    let (x, y) = ((at % 64) as f64 - x0, (at / 64) as f64 - y0);
+                    (0.1 + 0.8 * (-(x * x * 1.6 + y * y) / (width * width)).exp()) as f32
+                };
+                (0..4096).map(disc).collect()
+            })
+            .collect();
+        let provenance =
+            Provenance { contents: Contents::SyntheticAndReal, recipe: "quickstart", seed: 1 };
+        let sheet = contact_sheet(&tiles, 64, columns, 4, headings);
+        let png = gray_png(&sheet, Depth::Eight, &provenance.text()).unwrap();
+        Picture { title: title.into(), caption: caption.into(), png }
+    }
+
+    fn curves() -> Vec<Curve> {
+        let falling = |name: &str, first: f64, last: f64, images: u64, step: u64, noise: f64| {
+            let points = (0..=images / step).map(|at| {
+                let seen = at * step;
+                let progress = seen as f64 / images as f64;
+                let level = last + (first - last) * (-6.0 * progress).exp();
+                let wobble = 1.0 + noise * Stream::new(3, name).at(seen).normal();
+                (seen as f64, level * wobble.max(0.3))
+            });
+            Series { name: name.into(), points: points.collect() }
+        };
+        let warm_up = (0..=310).map(|step| {
+            let (seen, progress) = (f64::from(step) * 16.0, f64::from(step) / 310.0);
+            let decay = 0.5 + 0.5 * (std::f64::consts::PI * progress).cos();
+            (seen, 5e-4 * decay * (progress / 0.05).min(1.0))
+        });
+        let curve = |title: &str, y_label: &str, log: bool, series: Vec<Series>| Curve {
+            title: title.into(),
+            x_label: "images seen".into(),
+            y_label: y_label.into(),
+            log,
+            series,
+        };
+        vec![
+            curve(
+                "Encoder",
+                "cross-entropy",
+                false,
+                vec![falling("train", 6.2, 4.1, 8000, 16, 0.03)],
+            ),
+            curve(
+                "Autoencoder",
+                "loss",
+                true,
+                vec![
+                    falling("train", 0.31, 0.021, 4000, 8, 0.12),
+                    falling("validation", 0.29, 0.024, 4000, 500, 0.0),
+                ],
+            ),
+            curve(
+                "Denoiser",
+                "mean squared error",
+                true,
+                vec![
+                    falling("train", 1.0, 0.26, 5000, 16, 0.2),
+                    falling("validation", 1.1, 0.24, 5000, 625, 0.0),
+                ],
+            ),
+            curve(
+                "Learning rate of the denoiser",
+                "learning rate",
+                false,
+                vec![Series { name: "learning rate".into(), points: warm_up.collect() }],
+            ),
+        ]
+    }
+
+    #[test]
+    fn both_files_are_written_whole() {
+        let folder = tempfile::tempdir().unwrap();
+        sample().write(folder.path()).unwrap();
+        let json = std::fs::read_to_string(folder.path().join("report.json")).unwrap();
+        let json: serde_json::Value = serde_json::from_str(&json).unwrap();
+        assert_eq!(json["recipe"], "quickstart");
+        let page = std::fs::read_to_string(folder.path().join("report.html")).unwrap();
+        assert!(page.starts_with("<!doctype html>") && page.ends_with("</html>\n"));
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 2);
+        let error = sample().write(&folder.path().join("missing")).unwrap_err();
+        assert!(error.to_string().contains("report.json"), "{error}");
+    }
+
+    /// Writes a page to look at into the folder that `UMBRA_PICTURES` names, if it is set.
+    #[test]
+    fn sample_page_to_look_at() {
+        if let Some(folder) = std::env::var_os("UMBRA_PICTURES") {
+            sample().write(folder.as_ref()).unwrap();
+        }
+    }
+}
