@@ -1,3 +1,5 @@
+//! Area under the ROC curve.
+
 /// Area under the receiver operating characteristic curve, in [0, 1]; chance is 0.5.
 ///
 /// The probability that an image with the label scores above one without it; equal scores count half

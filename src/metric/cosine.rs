@@ -1,3 +1,5 @@
+//! Mean cosine of embeddings.
+
 use super::features::dot;
 use super::{Features, Refusal, at_least};
 

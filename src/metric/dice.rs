@@ -1,3 +1,5 @@
+//! Overlap of masks.
+
 /// Overlap of two masks in [0, 1]: twice the shared pixels over the sum of both (Dice 1945).
 ///
 /// 1 when both are empty, which is agreement.

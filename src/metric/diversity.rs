@@ -1,3 +1,5 @@
+//! How unlike the images of a set are.
+
 use super::{Refusal, at_least, ms_ssim};
 use crate::random::Stream;
 use rayon::prelude::*;

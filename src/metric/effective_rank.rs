@@ -1,3 +1,5 @@
+//! Directions that embeddings use.
+
 use super::frechet::eigen;
 use super::{Features, Refusal, at_least};
 

@@ -1,3 +1,5 @@
+//! Rows of embeddings.
+
 use super::Refusal;
 use nalgebra::DMatrix;
 

@@ -1,3 +1,5 @@
+//! Fréchet distance.
+
 use super::{Features, Refusal, at_least};
 use nalgebra::{DMatrix, SymmetricEigen};
 

@@ -1,3 +1,5 @@
+//! Kernel distance.
+
 use super::features::dot;
 use super::{Features, Refusal, at_least};
 use crate::random::{Permutation, Stream};

@@ -1,3 +1,5 @@
+//! Labels told by nearest neighbours.
+
 use super::features::dot;
 use super::{Features, Refusal, at_least};
 use rayon::prelude::*;

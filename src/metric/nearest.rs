@@ -1,3 +1,5 @@
+//! The most similar image.
+
 use super::features::dot;
 use rayon::prelude::*;
 

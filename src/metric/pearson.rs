@@ -1,3 +1,5 @@
+//! Pearson's correlation.
+
 /// Pearson's correlation of two images in [-1, 1], over the pixels where all `masks` are true.
 ///
 /// None when fewer than two pixels count or an image is constant over them.

@@ -1,3 +1,5 @@
+//! Precision, recall, density and coverage.
+
 use super::features::distance;
 use super::{Features, Refusal, at_least};
 use rayon::prelude::*;

@@ -1,3 +1,5 @@
+//! Peak signal-to-noise ratio.
+
 /// Peak signal-to-noise ratio in decibels for images of range 1; infinite for equal images.
 ///
 /// Only pixels where `mask` is true count (all of them without one): padding is easy to reconstruct

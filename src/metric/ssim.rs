@@ -1,3 +1,5 @@
+//! Structural similarity.
+
 use super::Refusal;
 
 /// Columns and rows of the Gaussian window; its standard deviation is 1.5 pixels.

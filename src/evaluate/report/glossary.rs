@@ -8,10 +8,12 @@ pub(super) struct Tile {
     pub(super) label: &'static str,
     /// The number, or a dash.
     pub(super) value: String,
-    /// What to hold it against, or why there is no number.
-    pub(super) beside: String,
+    /// Why there is no number.
+    pub(super) reason: Option<String>,
+    /// What to hold it against: name and value.
+    pub(super) beside: Vec<(&'static str, String)>,
     pub(super) meaning: String,
-    /// For shares in [0, 1]: the value, and what to hold it against.
+    /// For shares in [0, 1].
     pub(super) meter: Option<Meter>,
 }
 
@@ -40,89 +42,70 @@ pub(super) struct Row {
 
 /// The headline figures, each beside its chance level or reference.
 pub(super) fn tiles(report: &Report) -> Vec<Tile> {
-    let fidelity = &report.condition_fidelity;
-    let candidates = count(fidelity.candidates);
-    let frechet = &report.frechet_distance;
+    let Report { condition_fidelity: fidelity, frechet_distance: frechet, .. } = report;
+    let Report { autoencoder, denoiser, coverage, encoder, nearest_train, .. } = report;
     let share = |figure: &Figure| shown(figure, percent);
     let plain = |figure: &Figure| shown(figure, number);
-    let meter = |figure: &Figure, marks: &[&Figure]| {
-        figure.value().map(|value| Meter {
-            value,
-            marks: marks.iter().filter_map(|mark| mark.value()).collect(),
-        })
-    };
-    let tile =
-        |label, figure: &Figure, value: String, beside: String, meaning: String, meter| Tile {
-            label,
-            value,
-            beside: match figure {
-                Figure::Known(_) => beside,
-                Figure::Missing(reason) => format!("Not available: {reason}."),
-            },
-            meaning,
-            meter,
-        };
-    let chance_of_two = Figure::Known(0.5);
+    let loss = &denoiser.validation_loss_last;
     vec![
-        tile(
-            "Condition fidelity",
-            &fidelity.top1,
-            share(&fidelity.top1),
-            format!(
-                "chance {} · without condition {} · autoencoder alone {}",
-                share(&fidelity.chance),
-                share(&fidelity.top1_null),
-                share(&fidelity.top1_autoencoder)
-            ),
-            format!(
+        Tile {
+            label: "Condition fidelity",
+            value: share(&fidelity.top1),
+            reason: reason(&fidelity.top1),
+            beside: vec![
+                ("Chance", share(&fidelity.chance)),
+                ("Without a condition", share(&fidelity.top1_null)),
+                ("Autoencoder alone (ceiling)", share(&fidelity.top1_autoencoder)),
+            ],
+            meaning: format!(
                 "How often an image generated from one radiograph is closest to that very radiograph \
-                 among {candidates}, as the encoder sees them."
+                 among {}, as the encoder sees them.",
+                count(fidelity.candidates)
             ),
-            meter(&fidelity.top1, &[&fidelity.chance, &fidelity.top1_autoencoder]),
-        ),
-        tile(
-            "Condition fidelity by pixels",
-            &fidelity.pixel_top1,
-            share(&fidelity.pixel_top1),
-            format!(
-                "chance {} · without condition {}",
-                share(&fidelity.chance),
-                share(&fidelity.pixel_top1_null)
-            ),
-            "The same question decided by comparing pixels, so that the encoder is not its own only \
-             judge."
+            meter: meter(&fidelity.top1, &[&fidelity.chance, &fidelity.top1_autoencoder]),
+        },
+        Tile {
+            label: "Condition fidelity by pixels",
+            value: share(&fidelity.pixel_top1),
+            reason: reason(&fidelity.pixel_top1),
+            beside: vec![
+                ("Chance", share(&fidelity.chance)),
+                ("Without a condition", share(&fidelity.pixel_top1_null)),
+            ],
+            meaning:
+                "The same question decided by comparing pixels, so that the encoder is not its \
+                      own only judge."
+                    .into(),
+            meter: meter(&fidelity.pixel_top1, &[&fidelity.chance]),
+        },
+        Tile {
+            label: "Reconstruction, PSNR",
+            value: shown(&autoencoder.psnr_db, |value| format!("{value:.1}\u{a0}dB")),
+            reason: reason(&autoencoder.psnr_db),
+            beside: vec![("MS-SSIM (1 is equal)", plain(&autoencoder.ms_ssim))],
+            meaning: "How much of a radiograph survives the autoencoder, which bounds every image \
+                      made here. 6 dB more is half the error."
                 .into(),
-            meter(&fidelity.pixel_top1, &[&fidelity.chance]),
-        ),
-        tile(
-            "Reconstruction",
-            &report.autoencoder.psnr_db,
-            format!("{} dB", shown(&report.autoencoder.psnr_db, |value| format!("{value:.1}"))),
-            format!("PSNR · MS-SSIM {} of 1", plain(&report.autoencoder.ms_ssim)),
-            "How much of a radiograph survives the autoencoder. It bounds every image made here; \
-             6 dB more is half the error."
-                .into(),
-            None,
-        ),
-        tile(
-            "Denoiser validation loss",
-            &report.denoiser.validation_loss_last,
-            plain(&report.denoiser.validation_loss_last),
-            format!(
-                "{} before training{} · {} images seen",
-                plain(&report.denoiser.validation_loss_first),
-                ratio(&report.denoiser.validation_loss_last, &report.denoiser.validation_loss_first),
-                count(report.denoiser.images_seen)
-            ),
-            "The error on held-out images with fixed noise. Lower is better.".into(),
-            None,
-        ),
-        tile(
-            "Fréchet distance",
-            &frechet.value,
-            plain(&frechet.value),
-            format!("two halves of the real images: {}", plain(&frechet.real_vs_real)),
-            format!(
+            meter: None,
+        },
+        Tile {
+            label: "Denoiser validation loss",
+            value: plain(loss),
+            reason: reason(loss),
+            beside: vec![
+                ("Before training", plain(&denoiser.validation_loss_first)),
+                ("Share of that left", ratio(loss, &denoiser.validation_loss_first)),
+                ("Images seen", count(denoiser.images_seen)),
+            ],
+            meaning: "The error on held-out images, with fixed noise. Lower is better.".into(),
+            meter: None,
+        },
+        Tile {
+            label: "Fréchet distance",
+            value: plain(&frechet.value),
+            reason: reason(&frechet.value),
+            beside: vec![("Two halves of the real images", plain(&frechet.real_vs_real))],
+            meaning: format!(
                 "How far the generated images as a whole are from the real ones; 0 is best.{}",
                 if frechet.self_referential {
                     " Judged by this run's own encoder: compare with nothing outside this run."
@@ -130,49 +113,51 @@ pub(super) fn tiles(report: &Report) -> Vec<Tile> {
                     ""
                 }
             ),
-            None,
-        ),
-        tile(
-            "Coverage",
-            &report.coverage.coverage,
-            share(&report.coverage.coverage),
-            format!(
-                "precision {} · recall {} · density {}",
-                share(&report.coverage.precision),
-                share(&report.coverage.recall),
-                plain(&report.coverage.density)
+            meter: None,
+        },
+        Tile {
+            label: "Coverage",
+            value: share(&coverage.coverage),
+            reason: reason(&coverage.coverage),
+            beside: vec![
+                ("Precision", share(&coverage.precision)),
+                ("Recall", share(&coverage.recall)),
+                ("Density (about 1 is best)", plain(&coverage.density)),
+            ],
+            meaning:
+                "Share of the real images that have a generated one in their neighbourhood: is \
+                      the variety there?"
+                    .into(),
+            meter: meter(&coverage.coverage, &[]),
+        },
+        Tile {
+            label: "Encoder, nearest neighbours",
+            value: share(&encoder.knn_accuracy),
+            reason: reason(&encoder.knn_accuracy),
+            beside: vec![
+                ("Chance", percent(0.5)),
+                ("Untrained encoder", share(&encoder.knn_accuracy_untrained)),
+            ],
+            meaning:
+                "How well an image's nearest neighbours tell its labels, though the encoder was \
+                      trained without any."
+                    .into(),
+            meter: meter(
+                &encoder.knn_accuracy,
+                &[&Figure::Known(0.5), &encoder.knn_accuracy_untrained],
             ),
-            "Share of the real images that have a generated one in their neighbourhood: is the \
-             variety there?"
-                .into(),
-            meter(&report.coverage.coverage, &[]),
-        ),
-        tile(
-            "Encoder, nearest neighbours",
-            &report.encoder.knn_accuracy,
-            share(&report.encoder.knn_accuracy),
-            format!("untrained {} · chance 50 %", share(&report.encoder.knn_accuracy_untrained)),
-            "How well an image's nearest neighbours tell its findings, though the encoder was \
-             trained without labels."
-                .into(),
-            meter(
-                &report.encoder.knn_accuracy,
-                &[&chance_of_two, &report.encoder.knn_accuracy_untrained],
-            ),
-        ),
-        tile(
-            "Nearest training image",
-            &report.nearest_train.max_pearson,
-            plain(&report.nearest_train.max_pearson),
-            format!(
-                "real held-out images: {}",
-                plain(&report.nearest_train.max_pearson_test_vs_train)
-            ),
-            "Correlation with the most similar training image. Clearly above the held-out images' \
-             own would be a sign of copying."
-                .into(),
-            None,
-        ),
+        },
+        Tile {
+            label: "Nearest training image",
+            value: plain(&nearest_train.max_pearson),
+            reason: reason(&nearest_train.max_pearson),
+            beside: vec![("Real held-out images", plain(&nearest_train.max_pearson_test_vs_train))],
+            meaning:
+                "Correlation with the most similar training image. Clearly above the held-out \
+                      images' own would be a sign of copying."
+                    .into(),
+            meter: None,
+        },
     ]
 }
 
@@ -421,13 +406,22 @@ fn shown(figure: &Figure, format: impl Fn(f64) -> String) -> String {
     figure.value().map_or("–".to_owned(), format)
 }
 
-/// " (22 % of it)", when both are known.
+fn reason(figure: &Figure) -> Option<String> {
+    match figure {
+        Figure::Known(_) => None,
+        Figure::Missing(reason) => Some(reason.clone()),
+    }
+}
+
+fn meter(figure: &Figure, marks: &[&Figure]) -> Option<Meter> {
+    let marks = marks.iter().filter_map(|mark| mark.value()).collect();
+    figure.value().map(|value| Meter { value, marks })
+}
+
 fn ratio(part: &Figure, whole: &Figure) -> String {
     match (part.value(), whole.value()) {
-        (Some(part), Some(whole)) if whole > 0.0 => {
-            format!(" (now {} of it)", percent(part / whole))
-        }
-        _ => String::new(),
+        (Some(part), Some(whole)) if whole > 0.0 => percent(part / whole),
+        _ => "–".to_owned(),
     }
 }
 
@@ -438,11 +432,8 @@ fn row(
     format: impl Fn(f64) -> String,
     definition: &str,
 ) -> Row {
-    let reason = match figure {
-        Figure::Known(_) => None,
-        Figure::Missing(reason) => Some(reason.clone()),
-    };
-    Row { key, name, value: shown(figure, format), reason, definition: definition.to_owned() }
+    let (value, reason) = (shown(figure, format), reason(figure));
+    Row { key, name, value, reason, definition: definition.to_owned() }
 }
 
 fn known(key: &'static str, name: &'static str, value: String, definition: &str) -> Row {

@@ -59,20 +59,25 @@ fn summary(tiles: &[Tile]) -> String {
                 place(meter.value)
             )
         });
-        _ = writeln!(
+        _ = write!(
             out,
-            "<article class=\"tile\">\n<h3>{}</h3>\n<p class=\"value\">{}</p>\n{meter}\
-             <p class=\"beside\">{}</p>\n<p class=\"meaning\">{}</p>\n</article>",
+            "<article class=\"tile\">\n<h3>{}</h3>\n<p class=\"value\">{}</p>\n{meter}",
             escape(tile.label),
-            escape(&tile.value),
-            escape(&tile.beside),
-            escape(&tile.meaning)
+            escape(&tile.value)
         );
+        if let Some(reason) = &tile.reason {
+            _ = writeln!(out, "<p class=\"reason\">Not available: {}.</p>", escape(reason));
+        }
+        out += "<dl>\n";
+        for (name, value) in &tile.beside {
+            _ = writeln!(out, "<div><dt>{}</dt><dd>{}</dd></div>", escape(name), escape(value));
+        }
+        _ = writeln!(out, "</dl>\n<p class=\"meaning\">{}</p>\n</article>", escape(&tile.meaning));
     }
     out += "</div>\n";
     if tiles.iter().any(|tile| tile.meter.is_some()) {
-        out += "<p class=\"note\">Bars run from 0 to 100 %; ticks on them mark chance and the other \
-                levels named below.</p>\n";
+        out += "<p class=\"note\">Bars run from 0 to 100 %; ticks on them mark chance and other \
+                levels that are named under the bar.</p>\n";
     }
     out
 }
@@ -132,7 +137,7 @@ fn stages(report: &Report) -> String {
              class=\"share-text\">{}</span></td></tr>",
             escape(&stage.name),
             cell(&stage.seconds, duration),
-            cell(&stage.images_per_second, number),
+            cell(&stage.images_per_second, rate),
             share * 72.0,
             percent(share)
         );
@@ -225,27 +230,17 @@ pub(super) fn escape(text: &str) -> String {
     out
 }
 
-/// Three significant digits, more only before the point: `0.24`, `27.1`, `5000`, `4.12e-5`.
+/// Three significant digits, more only before the point: `0.240`, `27.1`, `5000`, `4.12e-5`.
 pub(super) fn number(value: f64) -> String {
-    let size = value.abs();
-    if size >= 100.0 {
-        return format!("{value:.0}");
-    }
-    if size > 0.0 && size < 1e-3 {
-        return format!("{value:.2e}");
-    }
-    let decimals = match size {
-        10.0.. => 1,
-        1.0.. | 0.0 => 2,
-        0.1.. => 3,
-        0.01.. => 4,
-        _ => 5,
-    };
-    let digits = format!("{value:.decimals$}");
-    if digits.contains('.') {
-        digits.trim_end_matches('0').trim_end_matches('.').to_owned()
-    } else {
-        digits
+    match value.abs() {
+        0.0 => "0".to_owned(),
+        100.0.. => format!("{value:.0}"),
+        10.0.. => format!("{value:.1}"),
+        1.0.. => format!("{value:.2}"),
+        0.1.. => format!("{value:.3}"),
+        0.01.. => format!("{value:.4}"),
+        0.001.. => format!("{value:.5}"),
+        _ => format!("{value:.2e}"),
     }
 }
 
@@ -268,6 +263,10 @@ pub(super) fn count(count: u64) -> String {
         out.push(digit);
     }
     out
+}
+
+fn rate(per_second: f64) -> String {
+    if per_second < 100.0 { format!("{per_second:.1}") } else { format!("{per_second:.0}") }
 }
 
 fn duration(seconds: f64) -> String {
@@ -350,8 +349,9 @@ mod tests {
 
     #[test]
     fn numbers_read_well() {
-        let numbers = [0.0, 0.24, 27.1, 1.10, 5000.4, 0.01, 4.123e-5, -0.2504, 100.0, 0.9995];
-        let expected = ["0", "0.24", "27.1", "1.1", "5000", "0.01", "4.12e-5", "-0.25", "100", "1"];
+        let numbers = [0.0, 0.24, 27.1, 1.10, 5000.4, 0.01, 4.123e-5, -0.2504, 100.0, 0.9991];
+        let expected =
+            ["0", "0.240", "27.1", "1.10", "5000", "0.0100", "4.12e-5", "-0.250", "100", "0.999"];
         assert_eq!(numbers.map(number), expected);
         let shares = [0.0, 0.0078125, 0.21, 1.0, 0.996].map(percent);
         assert_eq!(

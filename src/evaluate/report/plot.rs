@@ -5,11 +5,11 @@ use super::{Curve, Series};
 use std::fmt::Write;
 
 /// The drawing's size in its own units, about one CSS pixel each.
-const WIDTH: f64 = 440.0;
-const HEIGHT: f64 = 250.0;
+const WIDTH: f64 = 380.0;
+const HEIGHT: f64 = 236.0;
 /// The plot's edges within the drawing.
-const LEFT: f64 = 54.0;
-const RIGHT: f64 = WIDTH - 14.0;
+const LEFT: f64 = 44.0;
+const RIGHT: f64 = WIDTH - 12.0;
 const TOP: f64 = 24.0;
 const BOTTOM: f64 = HEIGHT - 40.0;
 /// More points than this become means of neighbours.
@@ -165,10 +165,13 @@ struct Axis {
 }
 
 impl Axis {
-    /// From the first value to the last, round ticks between.
+    /// From the first value to the last, or a little further to 0 or a round value; ticks between.
     fn spanning((low, high): (f64, f64)) -> Self {
         let high = if high > low { high } else { low + 1.0 };
+        let low = if low >= 0.0 && low < 0.1 * high { 0.0 } else { low };
         let step = nice_step((high - low) / 5.0);
+        let next = (high / step - 1e-9).ceil() * step;
+        let high = if next - high < 0.04 * (high - low) { next } else { high };
         let ticks = multiples(step, (low / step - 1e-9).ceil(), (high / step + 1e-9).floor());
         Self { low, high, log: false, ticks }
     }
