@@ -5,7 +5,6 @@ use crate::models::attention::{self, attention, merge_heads, split_heads};
 use crate::models::layers::{Conv2d, Downsample, GroupNorm, Linear, Resnet, ResnetShape, Upsample};
 use crate::models::{Compute, Init, leave};
 use burn::module::Module;
-use burn::tensor::activation::silu;
 use burn::tensor::{Tensor, TensorData};
 use std::collections::BTreeMap;
 
@@ -169,7 +168,7 @@ impl Encoder {
             }
         }
         let x = self.mid_block.forward(x);
-        self.conv_out.forward(silu(self.conv_norm_out.forward(x)))
+        self.conv_out.forward(self.conv_norm_out.forward_silu(x))
     }
 
     fn flops(&self, mut height: usize, mut width: usize) -> u64 {
@@ -232,7 +231,7 @@ impl Decoder {
                 x = upsample.forward(x, [2 * h, 2 * w]);
             }
         }
-        self.conv_out.forward(silu(self.conv_norm_out.forward(x)))
+        self.conv_out.forward(self.conv_norm_out.forward_silu(x))
     }
 
     fn flops(&self, mut height: usize, mut width: usize) -> u64 {

@@ -130,7 +130,7 @@ impl Unet {
         for block in &self.up_blocks {
             x = block.forward(x, &time, &context, &mut skips);
         }
-        leave(self.conv_out.forward(silu(self.conv_norm_out.forward(x))))
+        leave(self.conv_out.forward(self.conv_norm_out.forward_silu(x)))
     }
 
     /// Forward cost per image of `height` by `width` latents under `num_context` condition tokens, in

@@ -1,5 +1,6 @@
 //! Two-dimensional convolution.
 
+use super::kernels::{self, ConvGeometry};
 use crate::models::{Fill, Init, cast_like};
 use burn::module::{Module, Param};
 use burn::tensor::Tensor;
@@ -53,6 +54,12 @@ impl Conv2d {
     pub fn forward(&self, x: Tensor<4>) -> Tensor<4> {
         let weight = cast_like(self.weight.val(), &x);
         let bias = self.bias.as_ref().map(|bias| cast_like(bias.val(), &x));
+        if let Some(bias) = &bias
+            && kernels::can_take(&x)
+        {
+            let geometry = ConvGeometry { stride: self.stride, padding: self.padding };
+            return kernels::conv2d(x, weight, bias.clone(), geometry);
+        }
         let options = ConvOptions::new_with_padding([self.stride; 2], [self.padding; 2], [1; 2], 1);
         conv2d(x, weight, bias, options)
     }

@@ -2,6 +2,7 @@
 
 mod conv;
 mod embedding;
+mod kernels;
 mod linear;
 mod norm;
 mod resnet;

@@ -1,7 +1,9 @@
 //! Normalisation, always computed in f32.
 
+use super::kernels;
 use crate::models::{Fill, Init, cast, cast_like};
 use burn::module::{Module, Param};
+use burn::tensor::activation::silu;
 use burn::tensor::module::layer_norm;
 use burn::tensor::{FloatDType, Tensor};
 
@@ -32,18 +34,31 @@ impl GroupNorm {
 
     /// [B, C, H, W] to the same, in the number format of `x`.
     pub fn forward(&self, x: Tensor<4>) -> Tensor<4> {
+        if kernels::can_take(&x) {
+            return self.forward_on_cpu(x, false);
+        }
         let [b, c, h, w] = x.dims();
-        let grouped = cast(x.clone(), FloatDType::F32).reshape([
-            b,
-            self.num_groups,
-            (c / self.num_groups) * h * w,
-        ]);
+        let wide = cast(x.clone(), FloatDType::F32);
+        let grouped = wide.reshape([b, self.num_groups, c / self.num_groups * h * w]);
         let centred = grouped.clone() - grouped.mean_dim(2);
         let variance = centred.clone().square().mean_dim(2);
         let normal = centred / (variance + self.epsilon).sqrt();
         let weight = self.weight.val().reshape([1, c, 1, 1]);
         let bias = self.bias.val().reshape([1, c, 1, 1]);
         cast_like(normal.reshape([b, c, h, w]) * weight + bias, &x)
+    }
+
+    /// SiLU of [`forward`](Self::forward).
+    pub fn forward_silu(&self, x: Tensor<4>) -> Tensor<4> {
+        if kernels::can_take(&x) {
+            return self.forward_on_cpu(x, true);
+        }
+        silu(self.forward(x))
+    }
+
+    fn forward_on_cpu(&self, x: Tensor<4>, with_silu: bool) -> Tensor<4> {
+        let (weight, bias) = (self.weight.val(), self.bias.val());
+        kernels::group_norm(x, weight, bias, self.num_groups, self.epsilon, with_silu)
     }
 }
 

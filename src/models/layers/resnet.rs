@@ -4,7 +4,6 @@ use super::{Conv2d, GroupNorm, Linear};
 use crate::models::{Fill, Init};
 use burn::module::Module;
 use burn::tensor::Tensor;
-use burn::tensor::activation::silu;
 
 /// Two normalised convolutions beside a shortcut: diffusers' `ResnetBlock2D`.
 #[derive(Module, Debug)]
@@ -50,11 +49,11 @@ impl Resnet {
 
     /// `x` [B, in, H, W] to [B, out, H, W]; `time` [B, width] has been through its SiLU.
     pub fn forward(&self, x: Tensor<4>, time: Option<&Tensor<2>>) -> Tensor<4> {
-        let mut hidden = self.conv1.forward(silu(self.norm1.forward(x.clone())));
+        let mut hidden = self.conv1.forward(self.norm1.forward_silu(x.clone()));
         if let (Some(projection), Some(time)) = (&self.time_emb_proj, time) {
             hidden = hidden + projection.forward(time.clone()).unsqueeze_dims::<4>(&[2, 3]);
         }
-        hidden = self.conv2.forward(silu(self.norm2.forward(hidden)));
+        hidden = self.conv2.forward(self.norm2.forward_silu(hidden));
         let shortcut = match &self.conv_shortcut {
             Some(conv) => conv.forward(x),
             None => x,
