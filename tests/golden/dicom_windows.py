@@ -2,7 +2,7 @@
 
 Versions: Python 3.11, pydicom 3.0.2, numpy 2.4.6. No randomness.
 Each case is a file's attributes, its stored values, and what `apply_modality_lut` and `apply_voi_lut` make of them,
-divided by the output's full scale.
+divided by the output's full scale. No table has 8-bit entries: pydicom 3.0.2 then computes the index in 8 bits too, and wraps.
 """
 
 import json
@@ -65,7 +65,7 @@ cases = [
          modality_lut=lut(-1000, 16, (np.arange(1500) * 7) % 4096), center=2000, width=3000, function="LINEAR"),
     dict(name="voi_lut", signed=False, bits=12, stored=ramp12, voi_lut=lut(900, 16, gamma)),
     dict(name="voi_lut_rescaled", signed=False, bits=12, stored=ramp12, slope=1.0, intercept=-1000.0,
-         voi_lut=lut(-500, 8, gamma // 257)),
+         voi_lut=lut(-500, 12, gamma // 16)),
     dict(name="both_luts", signed=True, bits=12, stored=signed12,
          modality_lut=lut(-1000, 16, (np.arange(1500) * 7) % 4096), voi_lut=lut(300, 16, gamma)),
 ]

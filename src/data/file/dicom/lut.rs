@@ -96,7 +96,11 @@ mod tests {
 
     fn lut(descriptor: [u16; 3], data: PrimitiveValue, is_signed: bool) -> Result<Lut, Refusal> {
         let item = InMemDicomObject::from_element_iter([
-            DataElement::new(tags::LUT_DESCRIPTOR, VR::US, PrimitiveValue::U16(descriptor[..].into())),
+            DataElement::new(
+                tags::LUT_DESCRIPTOR,
+                VR::US,
+                PrimitiveValue::U16(descriptor[..].into()),
+            ),
             DataElement::new(tags::LUT_DATA, VR::OW, data),
         ]);
         Lut::read(&item, is_signed)

@@ -98,23 +98,32 @@ impl Walk<'_> {
             return Ok((*b"  ", length));
         }
         let vr = [self.bytes[self.at + 4], self.bytes[self.at + 5]];
-        let is_long = matches!(
+        // PS3.5 7.1.2. What is in no list has a long length, as any later representation will.
+        let is_short = matches!(
             &vr,
-            b"OB"
-                | b"OD"
-                | b"OF"
-                | b"OL"
-                | b"OV"
-                | b"OW"
-                | b"SQ"
-                | b"SV"
-                | b"UC"
-                | b"UN"
-                | b"UR"
-                | b"UT"
-                | b"UV"
+            b"AE"
+                | b"AS"
+                | b"AT"
+                | b"CS"
+                | b"DA"
+                | b"DS"
+                | b"DT"
+                | b"FD"
+                | b"FL"
+                | b"IS"
+                | b"LO"
+                | b"LT"
+                | b"PN"
+                | b"SH"
+                | b"SL"
+                | b"SS"
+                | b"ST"
+                | b"TM"
+                | b"UI"
+                | b"UL"
+                | b"US"
         );
-        if !is_long {
+        if is_short {
             let length = u32::from(self.u16(self.at + 6));
             self.at += 8;
             return Ok((vr, length));
@@ -166,6 +175,8 @@ mod tests {
         assert_eq!(check(element, EXPLICIT), Ok(()));
         let long = b"\x28\x00\x10\x00OB\x00\x00\xf0\xff\xff\xff\x01\x00";
         assert!(check(long, EXPLICIT).is_err());
+        // A representation that nobody knows has a long length, for the parser too.
+        assert!(check(b"\x28\x00\x10\x00Us\x02\x00\xf0\xff\xff\xff\x01\x00", EXPLICIT).is_err());
         let pixels = b"\xe0\x7f\x10\x00OW\x00\x00\x04\x00\x00\x00\x01\x00";
         assert_eq!(check(pixels, EXPLICIT), Err(Refusal::Truncated { found: 2, needed: 4 }));
         let implicit = Encoding { is_implicit: true, is_big_endian: true };
