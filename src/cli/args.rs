@@ -1,6 +1,7 @@
 //! What can be typed.
 
 use crate::device;
+use clap::builder::TypedValueParser as _;
 use clap::{Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
 
@@ -45,6 +46,8 @@ pub(super) enum Verb {
     Evaluate(At),
     /// Describe image files as umbra sees them, or say why they are refused.
     Inspect(Inspect),
+    /// Time a training step of the U-Net of Stable Diffusion 1.5 here.
+    Bench(Bench),
     /// List stores and checkpoints that nobody refers to; remove them with --yes.
     Clean(Clean),
 }
@@ -108,6 +111,31 @@ pub(super) struct Inspect {
     /// Print one JSON array on stdout, an object per file.
     #[arg(long)]
     pub(super) json: bool,
+}
+
+#[derive(Debug, Clone, clap::Args)]
+pub(super) struct Bench {
+    /// Where to compute: cpu, or cuda:N.
+    #[arg(long, default_value = "cpu")]
+    pub(super) device: String,
+    /// Side of a latent.
+    #[arg(long, default_value_t = 32, value_parser = clap::value_parser!(u16).range(8..=256).map(usize::from))]
+    pub(super) latent: usize,
+    /// Images per step.
+    #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u16).range(1..).map(usize::from))]
+    pub(super) batch: usize,
+    /// Compute in bfloat16.
+    #[arg(long)]
+    pub(super) bf16: bool,
+    /// A network of 25 million parameters instead.
+    #[arg(long)]
+    pub(super) tiny: bool,
+    /// Steps before timing.
+    #[arg(long, default_value_t = 3)]
+    pub(super) warm_up: usize,
+    /// Steps timed; the median counts.
+    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u16).range(1..).map(usize::from))]
+    pub(super) iterations: usize,
 }
 
 #[derive(Debug, Clone, clap::Args)]

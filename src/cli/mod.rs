@@ -1,6 +1,7 @@
 //! One function per verb; the only place that wires.
 
 mod args;
+mod bench;
 mod check;
 mod clean;
 mod exit;
@@ -43,6 +44,7 @@ pub fn main() -> ExitCode {
         Verb::Sample(at) => run::run(at, Stage::Sample),
         Verb::Evaluate(at) => run::run(at, Stage::Evaluate),
         Verb::Inspect(inspect) => inspect::inspect(inspect),
+        Verb::Bench(bench) => bench::bench(bench),
         Verb::Clean(clean) => clean::clean(clean),
     };
     match result {

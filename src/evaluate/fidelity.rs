@@ -91,7 +91,7 @@ pub fn measure(
     Ok((fidelity, drawn.swap_remove(0)))
 }
 
-/// The part of drawn images whose most correlated candidate, over that candidate's unpadded pixels, is their own.
+/// The part of drawn images whose most correlated candidate, over unpadded pixels, is their own.
 fn pixel_top1(drawn: &[Vec<f32>], candidates: &[Candidate]) -> f64 {
     let thumbnails: Vec<(Vec<f32>, Vec<bool>)> = candidates
         .iter()
@@ -106,8 +106,10 @@ fn pixel_top1(drawn: &[Vec<f32>], candidates: &[Candidate]) -> f64 {
     let drawn: Vec<Vec<f32>> =
         drawn.iter().zip(candidates).map(|(image, it)| thumbnail(image, it.square.size)).collect();
     let found = metric::retrieval::nearest_by(drawn.len(), thumbnails.len(), |query, candidate| {
+        // Only pixels that neither source nor candidate pads: the shape of the padding must not tell.
         let (other, mask) = &thumbnails[candidate];
-        metric::pearson(&drawn[query], other, &[mask]).unwrap_or(f64::NEG_INFINITY)
+        let masks = [&thumbnails[query].1[..], mask];
+        metric::pearson(&drawn[query], other, &masks).unwrap_or(f64::NEG_INFINITY)
     });
     metric::retrieval::share_found(&found, 0..drawn.len())
 }

@@ -426,26 +426,24 @@ fn class_tokens(latents: &Latents) -> Vec<f32> {
     (0..latents.len()).flat_map(|at| latents.tokens(at)[..width].to_vec()).collect()
 }
 
-/// Rows of the chosen dataset, and what is known of the chosen labels in each.
+/// Rows of the chosen dataset, and for each chosen label what is known of it in each of them.
 fn labelled(entries: &[Entry], section: &Neighbours) -> (Vec<usize>, Vec<Vec<Option<bool>>>) {
-    entries
-        .iter()
-        .enumerate()
-        .filter(|(_, entry)| section.dataset.as_ref().is_none_or(|dataset| *dataset == entry.source))
-        .map(|(at, entry)| {
-            let labels = entry
-                .labels
-                .iter()
-                .filter(|(name, _)| section.labels.is_empty() || section.labels.contains(name))
-                .map(|(_, label)| match label {
-                    Label::Present => Some(true),
-                    Label::Absent => Some(false),
-                    Label::Unknown => None,
-                })
-                .collect();
-            (at, labels)
-        })
-        .unzip()
+    let is_chosen = |entry: &Entry| section.dataset.as_ref().is_none_or(|name| *name == entry.source);
+    let rows: Vec<usize> = (0..entries.len()).filter(|&row| is_chosen(&entries[row])).collect();
+    let names = entries.first().map(|entry| entry.labels.keys()).into_iter().flatten();
+    let labels = names
+        .filter(|name| section.labels.is_empty() || section.labels.contains(name))
+        .map(|name| rows.iter().map(|&row| known(entries[row].labels.get(name))).collect())
+        .collect();
+    (rows, labels)
+}
+
+fn known(label: Option<&Label>) -> Option<bool> {
+    match label {
+        Some(Label::Present) => Some(true),
+        Some(Label::Absent) => Some(false),
+        Some(Label::Unknown) | None => None,
+    }
 }
 
 fn pick(values: &[f32], width: usize, rows: &[usize]) -> Vec<f32> {

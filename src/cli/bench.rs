@@ -1,0 +1,111 @@
+//! `umbra bench`: how fast a training step is here.
+
+use super::args::Bench;
+use super::exit;
+use crate::device;
+use crate::models::denoiser::UnetConfig;
+use crate::models::weights::num_parameters;
+use crate::models::{Compute, Init};
+use crate::random::Stream;
+use crate::train::adamw::{AdamW, AdamWConfig, GradientSum};
+use anyhow::{Context, Result};
+use burn::module::Module;
+use burn::tensor::{Device, Tensor, TensorData};
+use serde_json::json;
+use std::io::Write as _;
+use std::time::Instant;
+
+/// Condition tokens, as Stable Diffusion has.
+const CONTEXT: usize = 77;
+
+/// Times forward, backward and optimizer step of the U-Net of Stable Diffusion 1.5 and prints one JSON document.
+pub(super) fn bench(bench: &Bench) -> Result<u8> {
+    let device = device::parse(&bench.device)?;
+    let config = match bench.tiny {
+        true => UnetConfig {
+            block_out_channels: vec![64, 128, 256],
+            attention: vec![false, true, true],
+            cross_attention_dim: 384,
+            ..UnetConfig::default()
+        },
+        false => UnetConfig::default(),
+    };
+    let compute = if bench.bf16 { Compute::Bf16 } else { Compute::F32 };
+    let unet = config.init(&mut Init::new(Stream::new(1, "bench"), &device)).with_compute(compute);
+    let mut unet = unet.train();
+    let parameters = num_parameters(&unet);
+    let flops = unet.flops(bench.latent, bench.latent, CONTEXT);
+    let shape = [bench.batch, config.in_channels, bench.latent, bench.latent];
+    let autodiff = device.clone().autodiff();
+    let noisy: Tensor<4> = normal("noisy", shape, &autodiff);
+    let target: Tensor<4> = normal("target", shape, &autodiff);
+    let context: Tensor<3> =
+        normal("context", [bench.batch, CONTEXT, config.cross_attention_dim], &autodiff);
+    let timesteps = Tensor::<1>::from_data(TensorData::new(vec![500f32; bench.batch], [bench.batch]), &autodiff);
+    let mut optimizer = AdamW::new(AdamWConfig::default(), &[]);
+    let sync = || device.sync().context("the device failed");
+
+    let plain = (noisy.clone().inner(), timesteps.clone().inner(), context.clone().inner());
+    let mut forward = Vec::new();
+    let mut steps: Vec<[f64; 3]> = Vec::new();
+    let valid = unet.valid();
+    for _ in 0..bench.warm_up + bench.iterations {
+        let start = Instant::now();
+        let (noisy, timesteps, context) = plain.clone();
+        let _out = valid.forward(noisy, timesteps, context);
+        sync()?;
+        forward.push(start.elapsed().as_secs_f64());
+    }
+    drop(valid);
+    let mut loss_value = f64::NAN;
+    for _ in 0..bench.warm_up + bench.iterations {
+        let start = Instant::now();
+        let prediction = unet.forward(noisy.clone(), timesteps.clone(), context.clone());
+        let loss = (prediction - target.clone()).square().mean();
+        sync()?;
+        let forward_done = start.elapsed().as_secs_f64();
+        let mut gradients = GradientSum::default();
+        gradients.add(&unet, loss.backward());
+        sync()?;
+        let backward_done = start.elapsed().as_secs_f64();
+        let (next, _) = optimizer.step(unet, gradients, 1e-4);
+        unet = next;
+        sync()?;
+        loss_value = f64::from(loss.inner().into_scalar::<f32>());
+        let done = start.elapsed().as_secs_f64();
+        steps.push([forward_done, backward_done - forward_done, done - backward_done]);
+    }
+    let first = steps[0].iter().sum::<f64>();
+    let part = |at: usize| median(steps[bench.warm_up..].iter().map(|step| step[at]).collect());
+    let step = median(steps[bench.warm_up..].iter().map(|step| step.iter().sum()).collect());
+    let document = json!({
+        "network": if bench.tiny { "unet-25m" } else { "unet-sd15" },
+        "parameters": parameters,
+        "device": bench.device,
+        "compute": format!("{compute:?}"),
+        "latent": bench.latent,
+        "batch": bench.batch,
+        "first_step_s": first,
+        "inference_ms": 1e3 * median(forward[bench.warm_up..].to_vec()),
+        "forward_ms": 1e3 * part(0),
+        "backward_ms": 1e3 * part(1),
+        "optimizer_ms": 1e3 * part(2),
+        "step_ms": 1e3 * step,
+        "images_per_second": bench.batch as f64 / step,
+        "tflops": 3.0 * flops as f64 * bench.batch as f64 / step / 1e12,
+        "last_loss": loss_value,
+    });
+    writeln!(std::io::stdout().lock(), "{document}")?;
+    Ok(exit::DONE)
+}
+
+fn normal<const D: usize>(name: &str, shape: [usize; D], device: &Device) -> Tensor<D> {
+    let count = shape.iter().product();
+    let values = Stream::new(1, name).at(0).normals(count);
+    Tensor::from_data(TensorData::new(values, shape), device)
+}
+
+fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values[values.len() / 2]
+}
