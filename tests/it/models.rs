@@ -3,6 +3,8 @@
 //! Reference: tests/golden/models/networks.py (versions and seed in its header). Each file holds the
 //! weights under the names the library itself writes, the config it writes, inputs and outputs.
 
+#![expect(clippy::unwrap_used, reason = "a failure here fails the test that called")]
+
 use burn::module::Module;
 use burn::tensor::{Device, Tensor, TensorData};
 use std::collections::BTreeMap;

@@ -2,5 +2,7 @@
 
 mod position;
 mod vit;
+mod vit_config;
 
-pub use vit::{Flavor, Vit, VitConfig};
+pub use vit::Vit;
+pub use vit_config::{Flavor, VitConfig};
