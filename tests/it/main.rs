@@ -4,10 +4,21 @@
 #![allow(clippy::unwrap_used)]
 
 mod artifact;
+mod binary;
+mod cli;
+mod damage;
 mod files;
 mod ingest;
 mod interrupt;
+mod kill;
+mod layers;
 mod loader;
 mod models;
+mod recipes;
+mod reproducible;
+mod steering;
 mod store;
 mod telemetry;
+mod tiny;
+
+mod wrong_recipes;

@@ -1,0 +1,107 @@
+//! Verbs beside `run`: help, inspect, clean.
+
+use super::binary::{copy_of_finished, done, ended, finished, umbra};
+use expect_test::expect;
+use std::fs;
+
+#[test]
+fn the_help_is_for_people() {
+    let help = done(umbra().arg("--help"));
+    assert_eq!(help.stderr, "");
+    expect![[""]].assert_eq(&help.stdout);
+    let run = done(umbra().args(["run", "--help"]));
+    for flag in
+        ["--set", "--device", "--threads", "--data-root", "--checkpoints", "--json", "--quiet"]
+    {
+        assert!(run.stdout.contains(flag), "{flag}");
+    }
+    assert!(done(umbra().arg("--version")).stdout.starts_with("umbra "));
+}
+
+#[test]
+fn inspect_describes_every_file_in_order() {
+    let home = tempfile::tempdir().unwrap();
+    let garbage = home.path().join("garbage.dcm");
+    fs::write(&garbage, b"this is no image").unwrap();
+    let image = finished().join("tiny/sample/images/0-reconstruct-000000.png");
+    let missing = home.path().join("missing.png");
+    let files = [&garbage, &image, &missing, &image];
+    let ended = ended(umbra().arg("inspect").args(files).arg("--json"));
+    assert_eq!(ended.code, Some(3));
+    assert_eq!(ended.stderr, "");
+    let seen: serde_json::Value = serde_json::from_str(&ended.stdout).unwrap();
+    let seen = seen.as_array().unwrap();
+    assert_eq!(seen.len(), 4);
+    for (object, file) in seen.iter().zip(files) {
+        assert_eq!(object["file"], file.to_str().unwrap());
+    }
+    for refused in [&seen[0], &seen[2]] {
+        assert!(!refused["refused"].as_str().unwrap().is_empty() && refused.get("rows").is_none());
+    }
+    let described = &seen[1];
+    assert_eq!(described, &seen[3]);
+    assert_eq!(described["format"], "PNG");
+    assert_eq!(
+        (&described["rows"], &described["columns"], &described["frames"]),
+        (&32.into(), &32.into(), &1.into())
+    );
+    assert_eq!((&described["bits_stored"], &described["signed"]), (&8.into(), &false.into()));
+    for field in
+        ["transfer_syntax", "photometric", "window", "modality", "px_min", "px_max", "px_mean"]
+    {
+        assert!(described.get(field).is_some(), "{field}");
+    }
+    let pixels = image::open(&image).unwrap().into_luma8().into_raw();
+    use sha2::Digest as _;
+    let hash: String =
+        sha2::Sha256::digest(&pixels).iter().map(|byte| format!("{byte:02x}")).collect();
+    assert_eq!(described["px_sha256"], hash);
+
+    let plain = done(umbra().arg("inspect").arg(&image));
+    assert!(plain.stdout.contains("px_sha256"), "{}", plain.stdout);
+}
+
+#[test]
+fn clean_lists_what_nobody_refers_to_and_removes_it_only_when_told() {
+    let home = copy_of_finished();
+    let checkpoints = home.path().join("checkpoints");
+    let orphan = checkpoints.join("stores/0123456789abcdef");
+    let aside = checkpoints.join("tiny/denoiser-superseded-01234567");
+    let cut_off = checkpoints.join("tiny/encoder/checkpoint-000000000001.tmp");
+    for (folder, bytes) in [(&orphan, 1000), (&aside, 200), (&cut_off, 30)] {
+        fs::create_dir_all(folder).unwrap();
+        fs::write(folder.join("part"), vec![0; bytes]).unwrap();
+    }
+    let clean = || {
+        let mut command = umbra();
+        command.arg("clean").arg("--checkpoints").arg(&checkpoints);
+        command
+    };
+    let listed = done(&mut clean()).stdout;
+    for folder in [&orphan, &aside, &cut_off] {
+        assert!(listed.contains(folder.to_str().unwrap()), "{listed}");
+        assert!(folder.exists());
+    }
+    assert!(listed.ends_with("1.20 KiB could be freed: run again with --yes.\n"), "{listed}");
+    assert_eq!(listed.lines().count(), 4, "{listed}");
+
+    let json: serde_json::Value =
+        serde_json::from_str(&done(clean().arg("--json")).stdout).unwrap();
+    assert_eq!(json["removed"], false);
+    assert_eq!(json["leftovers"].as_array().unwrap().len(), 3);
+
+    let kept = fs::read_dir(checkpoints.join("stores")).unwrap().count() - 1;
+    done(clean().arg("--yes"));
+    for folder in [&orphan, &aside, &cut_off] {
+        assert!(!folder.exists(), "{}", folder.display());
+    }
+    assert_eq!(
+        fs::read_dir(checkpoints.join("stores")).unwrap().count(),
+        kept,
+        "the run's own store stays"
+    );
+    let nothing = done(&mut clean()).stdout;
+    assert_eq!(nothing, format!("Nothing to clean in {}.\n", checkpoints.display()));
+    let again = done(&mut super::binary::tiny(&checkpoints));
+    assert_eq!(again.stderr.matches("up to date").count(), 7, "{}", again.stderr);
+}

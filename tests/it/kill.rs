@@ -1,0 +1,140 @@
+//! Killed anywhere and run again, a run ends with the same bits.
+//!
+//! `UMBRA_KILLS` says how often (`just kill` says 50), `UMBRA_KILL_SEED` which moments.
+
+use super::binary::{SHORT, done, ended, report, results, tiny};
+use signal_hook::consts::SIGTERM;
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::sync::LazyLock;
+use std::thread;
+use std::time::{Duration, Instant};
+use umbra::random::Stream;
+
+/// An undisturbed run.
+struct Reference {
+    duration: Duration,
+    results: BTreeMap<String, String>,
+    report: serde_json::Value,
+}
+
+static REFERENCE: LazyLock<Reference> = LazyLock::new(|| {
+    let home = tempfile::tempdir().unwrap();
+    let start = Instant::now();
+    done(&mut short(home.path()));
+    let run = home.path().join("tiny");
+    Reference { duration: start.elapsed(), results: results(&run), report: report(&run) }
+});
+
+fn short(checkpoints: &Path) -> Command {
+    let mut command = tiny(checkpoints);
+    command.args(SHORT);
+    command
+}
+
+#[test]
+fn killed_at_random_moments_it_ends_with_the_same_bits() {
+    let kills: u32 = setting("UMBRA_KILLS").unwrap_or(5);
+    let seed: u64 = setting("UMBRA_KILL_SEED").unwrap_or(1);
+    let reference = &*REFERENCE;
+    let mut home = tempfile::tempdir().unwrap();
+    let mut moments = Stream::new(seed, "kill").at(0);
+    let (mut killed, mut lives) = (0, 0);
+    while killed < kills {
+        let moment = reference.duration.mul_f64(moments.uniform());
+        let mut child = start(&mut short(home.path()));
+        lives += 1;
+        thread::sleep(moment);
+        if child.try_wait().unwrap().is_none() {
+            child.kill().unwrap();
+            killed += 1;
+            child.wait().unwrap();
+        } else {
+            // It was done before its moment came: look at it, and begin another run.
+            assert!(child.wait().unwrap().success(), "after {killed} kills, seed {seed}");
+            assert_same(home.path(), &format!("{killed} kills, seed {seed}"));
+            home = tempfile::tempdir().unwrap();
+        }
+    }
+    done(&mut short(home.path()));
+    assert_same(home.path(), &format!("{killed} kills in {lives} lives, seed {seed}"));
+}
+
+#[test]
+fn asked_to_stop_it_says_75_and_goes_on_to_the_same_bits() {
+    let home = tempfile::tempdir().unwrap();
+    let mut moments = Stream::new(2, "stop").at(0);
+    let mut stopped = 0;
+    for _ in 0..3 {
+        let mut child = start(&mut short(home.path()));
+        // Handlers are there once the run's folder is: a signal before that ends any program.
+        wait_for(&home.path().join("tiny/log.txt"));
+        thread::sleep(REFERENCE.duration.mul_f64(0.4 * moments.uniform()));
+        let is_running = child.try_wait().unwrap().is_none();
+        signal(&child, SIGTERM);
+        let status = child.wait().unwrap();
+        if is_running {
+            assert_eq!(status.code(), Some(75));
+            stopped += 1;
+        }
+    }
+    assert!(stopped >= 2, "only {stopped} of 3 signals met a running process");
+    let last = done(&mut short(home.path()));
+    assert!(!last.stderr.contains("damaged"), "{}", last.stderr);
+    assert_same(home.path(), "after SIGTERM");
+}
+
+#[test]
+fn a_second_process_in_the_same_run_is_refused_in_one_sentence() {
+    let home = tempfile::tempdir().unwrap();
+    let mut first = start(&mut short(home.path()));
+    wait_for(&home.path().join("tiny/log.txt"));
+    let second = ended(&mut short(home.path()));
+    let is_first_running = first.try_wait().unwrap().is_none();
+    first.kill().unwrap();
+    first.wait().unwrap();
+    assert!(is_first_running, "the first run was over too soon to say anything");
+    assert_eq!(second.code, Some(1));
+    let folder = home.path().join("tiny");
+    let expected = format!(
+        "error: {} is in use by another umbra process (process {}); wait for it or stop it\n",
+        folder.display(),
+        first.id()
+    );
+    assert_eq!(second.stderr, expected);
+    assert_eq!(second.stdout, "");
+}
+
+fn assert_same(checkpoints: &Path, when: &str) {
+    let run = checkpoints.join("tiny");
+    let (found, expected) = (results(&run), &REFERENCE.results);
+    let differing: Vec<&String> =
+        expected.keys().filter(|name| found.get(*name) != expected.get(*name)).collect();
+    assert!(differing.is_empty(), "{when}: other bits in {differing:?}");
+    assert_eq!(found.len(), expected.len(), "{when}: more files than without a disturbance");
+    assert_eq!(report(&run), REFERENCE.report, "{when}");
+}
+
+fn start(command: &mut Command) -> Child {
+    command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
+}
+
+fn wait_for(path: &Path) {
+    let start = Instant::now();
+    while !path.exists() {
+        assert!(start.elapsed() < Duration::from_secs(60), "{} does not come", path.display());
+        thread::sleep(Duration::from_millis(5));
+    }
+}
+
+fn signal(child: &Child, signal: i32) {
+    let status =
+        Command::new("kill").arg(format!("-{signal}")).arg(child.id().to_string()).status();
+    assert!(status.unwrap().success());
+}
+
+fn setting<T: std::str::FromStr>(name: &str) -> Option<T> {
+    let text = std::env::var(name).ok()?;
+    Some(text.parse().unwrap_or_else(|_| panic!("{name} is {text}, which is not a number")))
+}

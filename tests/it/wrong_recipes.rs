@@ -1,0 +1,182 @@
+//! Wrong recipes and arguments: one message that names the place, exit code 2, nothing written.
+
+mod text;
+
+use super::binary::{Ended, ended, project};
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+use tempfile::TempDir;
+
+/// An empty working folder with one recipe in it.
+struct Desk {
+    folder: TempDir,
+}
+
+impl Desk {
+    fn new(recipe: &[u8]) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(folder.path().join("wrong.ron"), recipe).unwrap();
+        Self { folder }
+    }
+
+    fn path(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// Runs `umbra` with `args` here; it must refuse, and leave everything as it was.
+    fn refused(&self, args: &[&str]) -> Ended {
+        let before = names(self.path());
+        let mut command = Command::new(env!("CARGO_BIN_EXE_umbra"));
+        let ended = ended(command.args(args).current_dir(self.path()));
+        let context = format!("umbra {}\n{}{}", args.join(" "), ended.stdout, ended.stderr);
+        assert_eq!(ended.code, Some(2), "{context}");
+        assert_eq!(ended.stdout, "", "{context}");
+        assert!(ended.stderr.starts_with("error: "), "{context}");
+        assert_eq!(ended.stderr.matches("error: ").count(), 1, "{context}");
+        for panic in ["panicked", "RUST_BACKTRACE", "src/"] {
+            assert!(!ended.stderr.contains(panic), "{context}");
+        }
+        assert_eq!(names(self.path()), before, "something was written: {context}");
+        ended
+    }
+}
+
+fn names(folder: &Path) -> Vec<String> {
+    super::binary::files(folder).into_keys().chain(folders(folder)).collect()
+}
+
+fn folders(folder: &Path) -> Vec<String> {
+    let entries = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap());
+    let mut names: Vec<String> =
+        entries.map(|entry| entry.file_name().into_string().unwrap()).collect();
+    names.sort();
+    names
+}
+
+/// recipes/tiny.ron with `old`, which occurs in it, replaced.
+fn tiny_with(old: &str, new: &str) -> String {
+    let tiny = fs::read_to_string(project().join("recipes/tiny.ron")).unwrap();
+    assert!(tiny.contains(old), "recipes/tiny.ron has no `{old}`");
+    tiny.replacen(old, new, 1)
+}
+
+/// Sections that do not make sense, alone or together: a change, and what the message must say.
+const FAULTS: &[(&str, &str, &str)] = &[
+    ("name: \"tiny\"", "name: \"a/b\"", "name is \"a/b\""),
+    ("name: \"tiny\"", "name: \"\"", "name is \"\""),
+    ("name: \"tiny\"", "name: \"..\"", "name is \"..\""),
+    ("name: \"tiny\"", "name: \"stores\"", "where stores are kept"),
+    ("seed: 1,", "seed: 1, schema: 99,", "schema is 99"),
+    ("size: 32", "size: 36", "data.size is 36"),
+    ("size: 32", "size: 0", "data.size is 0"),
+    ("size: 32", "size: 65536", "data.size is 65536"),
+    ("size: 32", "size: 32, max_damaged: 2.0", "data.max_damaged is 2"),
+    ("size: 32", "size: 32, window: Percentile(low: 90, high: 10)", "data.window"),
+    ("size: 32", "size: 32, split: (train: 0.5)", "data.split sums to 0.7"),
+    ("size: 32", "size: 32, split: (train: 1.0, valid: 0.0, test: 0.0)", "data.split.valid is 0"),
+    ("Phantom(images: 160)", "Phantom(images: 0)", "at least one image"),
+    ("Phantom(images: 160)", "Several([])", "at least one source"),
+    ("Phantom(images: 160)", "Manifest(path: \"missing.csv\")", "cannot read missing.csv"),
+    ("Phantom(images: 160)", "Folder(path: \"missing\")", "no folder missing"),
+    ("Phantom(images: 160)", "Folder(path: \"../..\")", "outside the data root"),
+    ("Phantom(images: 160)", "Manifest(path: \"/etc/passwd\")", "outside the data root"),
+    ("patch: 8, width: 32", "patch: 5, width: 32", "encoder.vit.patch (5) does not divide"),
+    ("patch: 8, width: 32", "patch: 0, width: 32", "encoder.vit"),
+    ("depth: 2, heads: 2", "depth: 2, heads: 3", "encoder.vit"),
+    ("depth: 2, heads: 2", "depth: 0, heads: 2", "encoder.vit"),
+    ("local_size: 16", "local_size: 12", "encoder.dino.views.local_size is 12"),
+    ("local_size: 16", "local_size: 16, global_size: 20", "encoder.dino.views.global_size is 20"),
+    ("prototypes: 64", "prototypes: 0", "head.prototypes is 0"),
+    ("iterations: 3", "iterations: 0", "centering.iterations is 0"),
+    ("koleo: 0.1", "koleo: NaN", "koleo is NaN"),
+    ("koleo: 0.1", "koleo: inf", "koleo is inf"),
+    ("koleo: 0.1", "koleo: 0.1, teacher_temperature: (0.04, inf)", "teacher_temperature.1 is inf"),
+    ("channels: [8, 16, 16]", "channels: [8, 18, 16]", "autoencoder.kl"),
+    ("channels: [8, 16, 16]", "channels: []", "autoencoder.kl"),
+    ("channels: [8, 16, 16]", "channels: [4, 4, 4, 4, 4, 4, 4]", "autoencoder's factor of 64"),
+    ("latent_channels: 4", "latent_channels: 0", "autoencoder.kl"),
+    ("groups: 4, attention: false", "groups: 0, attention: false", "autoencoder.kl"),
+    ("attention: false),", "attention: false), loss: (crop: 64),", "autoencoder.loss.crop is 64"),
+    ("attention: false),", "attention: false), loss: (kl_weight: NaN),", "kl_weight is NaN"),
+    ("channels: [16, 32]", "channels: [16, 30]", "denoiser"),
+    ("channels: [16, 32]", "channels: [16, 16, 16, 16, 32]", "cannot be halved 4 times"),
+    ("attention: [1]", "attention: [2]", "denoiser.attention names level 2"),
+    ("heads: [1, 2]", "heads: [1, 5]", "denoiser"),
+    ("heads: [1, 2]", "heads: [1, 2, 4]", "denoiser"),
+    ("context_width: 32", "context_width: 0", "denoiser"),
+    (
+        "objective: Flow",
+        "objective: Epsilon",
+        "objective Epsilon cannot start from schedule RectifiedFlow",
+    ),
+    ("RectifiedFlow(shift: 3.0)", "RectifiedFlow(shift: -1.0)", "diffusion: "),
+    ("weighting: Uniform", "weighting: MinSnr(gamma: 0.0)", "diffusion: "),
+    ("tokens: Class,", "tokens: ClassAndRegisters,", "encoder.vit.registers is 0"),
+    ("dropout: 0.1", "dropout: 1.5", "condition.dropout is 1.5"),
+    ("dropout: 0.1", "dropout: NaN", "condition.dropout is NaN"),
+    (
+        "images: 1_280,\n        batch_size: 16",
+        "images: 1_280,\n        batch_size: 0",
+        "train.batch_size is 0",
+    ),
+    ("images: 1_280,", "images: 0,", "train.images is 0"),
+    ("images: 1_280,", "images: 1_280, keep: 1,", "train.keep is 1"),
+    ("images: 1_280,", "images: 1_280, micro_batch_size: 17,", "train.micro_batch_size is 17"),
+    ("peak: 2e-3, warm_up: 64", "peak: 2e-3, warm_up: 6_400", "longer than the run"),
+    ("peak: 2e-3", "peak: -2e-3", "train: learning rate: peak"),
+    ("peak: 2e-3", "peak: inf", "train: learning rate: peak"),
+    ("save_every: 96", "save_every: 0", "autoencoder.train.save_every is 0"),
+    ("ema: (decay: 0.98)", "ema: (decay: 1.5)", "train: "),
+    (
+        "Reconstruct(images: 64",
+        "Reconstruct(guidance: -1.0, images: 64",
+        "sample[0]: Reconstruct: guidance",
+    ),
+    (
+        "Interpolate(images: 8",
+        "Interpolate(weight: (0.9, 0.1), images: 8",
+        "sample[1]: Interpolate: weight",
+    ),
+    ("Ddim(steps: 8)", "Ddim(steps: 0)", "sample[0]: "),
+    ("Kernel(subset_size: 32)", "Kernel(subset_size: 1)", "evaluate[1]: Kernel: subset_size is 1"),
+    ("candidates: 16", "candidates: 1", "ConditionFidelity: candidates is 1"),
+];
+
+#[test]
+fn sections_that_make_no_sense_are_told_by_name() {
+    assert!(FAULTS.len() >= 40);
+    for (old, new, expected) in FAULTS {
+        let desk = Desk::new(tiny_with(old, new).as_bytes());
+        let ended = desk.refused(&["run", "wrong.ron"]);
+        assert!(ended.stderr.contains(expected), "{new}: expected `{expected}`\n{}", ended.stderr);
+        assert!(
+            ended.stderr.starts_with("error: wrong.ron cannot be run:\n  - "),
+            "{new}\n{}",
+            ended.stderr
+        );
+        assert_eq!(desk.refused(&["check", "wrong.ron"]), ended, "check and run differ");
+    }
+}
+
+#[test]
+fn an_evaluation_of_samples_needs_samples() {
+    let tiny = fs::read_to_string(project().join("recipes/tiny.ron")).unwrap();
+    let (before, rest) = tiny.split_once("    sample: [").unwrap();
+    let (_, after) = rest.split_once("    ],\n").unwrap();
+    let desk = Desk::new(format!("{before}{after}").as_bytes());
+    let ended = desk.refused(&["run", "wrong.ron"]);
+    expect_test::expect![[""]].assert_eq(&ended.stderr);
+}
+
+#[test]
+fn all_faults_are_told_at_once() {
+    let text = tiny_with("patch: 8, width: 32", "patch: 5, width: 32")
+        .replace("objective: Flow", "objective: Epsilon")
+        .replace("attention: [1]", "attention: [2]")
+        .replace("Phantom(images: 160)", "Manifest(path: \"missing.csv\")")
+        .replace("keep: 2", "keep: 1")
+        .replace("warm_up: 64", "warm_up: 64_000");
+    let ended = Desk::new(text.as_bytes()).refused(&["run", "wrong.ron"]);
+    expect_test::expect![[""]].assert_eq(&ended.stderr);
+}
