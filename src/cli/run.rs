@@ -30,10 +30,7 @@ pub(super) fn run(at: &At, target: Stage) -> Result<u8> {
         });
         writeln!(out, "{document:#}")?;
     } else if ended == Ended::Interrupted {
-        writeln!(
-            out,
-            "Stopped by a signal; what was done is saved. Run the same command again to go on."
-        )?;
+        writeln!(out, "Stopped by a signal; what was done is saved. Run the same command again to go on.")?;
     } else if target == Stage::Evaluate {
         writeln!(out, "{}", run.summary()?)?;
         writeln!(out, "Report: {}", report.display())?;
@@ -43,13 +40,17 @@ pub(super) fn run(at: &At, target: Stage) -> Result<u8> {
     Ok(if ended == Ended::Interrupted { exit::STOPPED } else { exit::DONE })
 }
 
+/// More threads than any machine has cores; a typing error would otherwise ask the system for them all.
+const MAX_THREADS: usize = 1024;
+
 /// Reads and checks the recipe and the flags; writes nothing.
 pub(super) fn prepare(at: &At) -> Result<(Recipe, Place)> {
     let recipe = Recipe::read(&at.recipe, &at.overrides)?;
     recipe.check(&at.recipe, &at.data_root)?;
     let device = at.parse_device()?;
-    if at.threads == Some(0) {
-        return Err(exit::BadArgument("--threads is 0; expected at least 1".into()).into());
+    if let Some(threads) = at.threads.filter(|threads| !(1..=MAX_THREADS).contains(threads)) {
+        let what = format!("--threads is {threads}; expected 1 to {MAX_THREADS}");
+        return Err(exit::BadArgument(what).into());
     }
     let threads = at.num_threads();
     // Fails only where a pool was built before; then that one is used.

@@ -138,10 +138,7 @@ impl Evaluation {
                     faults.push("Kernel: subsets is 0; expected at least 1".to_owned());
                 }
                 if kernel.subset_size < 2 {
-                    faults.push(format!(
-                        "Kernel: subset_size is {}; expected at least 2",
-                        kernel.subset_size
-                    ));
+                    faults.push(format!("Kernel: subset_size is {}; expected at least 2", kernel.subset_size));
                 }
                 return faults;
             }

@@ -128,12 +128,15 @@ impl Recipe {
     pub fn read(path: &Path, overrides: &[String]) -> Result<Self, RecipeError> {
         let bytes = std::fs::read(path)
             .map_err(|source| RecipeError::Read { path: path.to_owned(), source })?;
-        let text = String::from_utf8(bytes).map_err(|error| RecipeError::Parse {
-            path: path.to_owned(),
-            line: 1,
-            column: 1,
-            what: "the file is not UTF-8 text".into(),
-            excerpt: format!("  | (byte {})", error.utf8_error().valid_up_to()),
+        let text = String::from_utf8(bytes).map_err(|error| {
+            let (before, rest) = error.as_bytes().split_at(error.utf8_error().valid_up_to());
+            // A mark stands where the text ends.
+            let (before, rest) = (String::from_utf8_lossy(before), String::from_utf8_lossy(rest));
+            let (line, start) = (before.split('\n').count(), before.rsplit('\n').next().unwrap_or_default());
+            let end = rest.lines().next().unwrap_or_default();
+            let column = start.chars().count() + 1;
+            let what = "the file is not UTF-8 text".into();
+            parse_error(path, (line, column), what, &format!("{start}{end}"))
         })?;
         let recipe = Self::parse(&text, path)?;
         overrides::apply(recipe, overrides)
@@ -144,14 +147,7 @@ impl Recipe {
         syntax().from_str(text).map_err(|error| {
             let ron::error::Position { line, col: column } = error.span.start;
             let source_line = text.lines().nth(line.saturating_sub(1)).unwrap_or_default();
-            let excerpt = format!("  | {source_line}\n  | {:>column$}", "^");
-            RecipeError::Parse {
-                path: path.into(),
-                line,
-                column,
-                what: error.code.to_string(),
-                excerpt,
-            }
+            parse_error(path, (line, column), error.code.to_string(), source_line)
         })
     }
 
@@ -160,6 +156,12 @@ impl Recipe {
         let pretty = ron::ser::PrettyConfig::new().struct_names(false).depth_limit(4);
         syntax().to_string_pretty(self, pretty).expect("a recipe is plain data")
     }
+}
+
+/// An error that points at a letter of `source_line`.
+fn parse_error(path: &Path, (line, column): (usize, usize), what: String, source_line: &str) -> RecipeError {
+    let excerpt = format!("  | {source_line}\n  | {:>column$}", "^");
+    RecipeError::Parse { path: path.into(), line, column, what, excerpt }
 }
 
 /// RON as recipes write it: `Cosine(offset: 0.01)`, not `Cosine((offset: 0.01))`; `mask: "lungs"`, not

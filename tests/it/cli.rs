@@ -8,7 +8,39 @@ use std::fs;
 fn the_help_is_for_people() {
     let help = done(umbra().arg("--help"));
     assert_eq!(help.stderr, "");
-    expect![[""]].assert_eq(&help.stdout);
+    expect![[r#"
+        Trains latent diffusion models on unlabelled radiographs, conditioned on DINO embeddings.
+
+        Everything that decides a result is in a recipe; flags only say where it runs. Not for clinical use.
+
+        Usage: umbra [OPTIONS] <COMMAND>
+
+        Commands:
+          check     Look at a recipe: faults, stages, sizes, memory, disk, time. Writes nothing
+          run       Run all of a recipe: every stage that is not up to date. Run it again to resume
+          ingest    Files to catalog
+          encode    Images to latents and condition tokens, and what that needs
+          train     Train one network, or all three, and what that needs
+          sample    Draw images, and what that needs
+          evaluate  Measure and write the report, and what that needs
+          inspect   Describe image files as umbra sees them, or say why they are refused
+          bench     Time a training step of the U-Net of Stable Diffusion 1.5 here
+          clean     List stores and checkpoints that nobody refers to; remove them with --yes
+          help      Print this message or the help of the given subcommand(s)
+
+        Options:
+          -q, --quiet
+                  Only warnings on stderr, no progress bars
+
+          -h, --help
+                  Print help (see a summary with '-h')
+
+          -V, --version
+                  Print version
+
+        Exit codes: 0 done, 1 failed, 2 bad recipe or arguments, 3 damaged data or weights, 4 an audit failed,
+        75 stopped by a signal with a checkpoint saved (run the same command again to go on).
+    "#]].assert_eq(&help.stdout);
     let run = done(umbra().args(["run", "--help"]));
     for flag in
         ["--set", "--device", "--threads", "--data-root", "--checkpoints", "--json", "--quiet"]

@@ -74,7 +74,6 @@ const FAULTS: &[(&str, &str, &str)] = &[
     ("size: 32", "size: 32, max_damaged: 2.0", "data.max_damaged is 2"),
     ("size: 32", "size: 32, window: Percentile(low: 90, high: 10)", "data.window"),
     ("size: 32", "size: 32, split: (train: 0.5)", "data.split sums to 0.7"),
-    ("size: 32", "size: 32, split: (train: 1.0, valid: 0.0, test: 0.0)", "data.split.valid is 0"),
     ("Phantom(images: 160)", "Phantom(images: 0)", "at least one image"),
     ("Phantom(images: 160)", "Several([])", "at least one source"),
     ("Phantom(images: 160)", "Manifest(path: \"missing.csv\")", "cannot read missing.csv"),
@@ -166,7 +165,10 @@ fn an_evaluation_of_samples_needs_samples() {
     let (_, after) = rest.split_once("    ],\n").unwrap();
     let desk = Desk::new(format!("{before}{after}").as_bytes());
     let ended = desk.refused(&["run", "wrong.ron"]);
-    expect_test::expect![[""]].assert_eq(&ended.stderr);
+    expect_test::expect![[r#"
+        error: wrong.ron cannot be run:
+          - evaluate: Frechet needs images, but sample is empty
+    "#]].assert_eq(&ended.stderr);
 }
 
 #[test]
@@ -178,5 +180,16 @@ fn all_faults_are_told_at_once() {
         .replace("keep: 2", "keep: 1")
         .replace("warm_up: 64", "warm_up: 64_000");
     let ended = Desk::new(text.as_bytes()).refused(&["run", "wrong.ron"]);
-    expect_test::expect![[""]].assert_eq(&ended.stderr);
+    expect_test::expect![[r#"
+        error: wrong.ron cannot be run:
+          - data.source: cannot read missing.csv below .: No such file or directory (os error 2)
+          - encoder.vit: vision transformer: image_size is 32, which must be a positive multiple of patch_size (5)
+          - encoder.dino.views.local_size is 16; expected a multiple of the patch (5)
+          - encoder.train.learning_rate.warm_up is 64000 images, longer than the run (640 images)
+          - data.size is 32, which encoder.vit.patch (5) does not divide
+          - autoencoder.train.learning_rate.warm_up is 64000 images, longer than the run (960 images)
+          - denoiser.attention names level 2; there are 2 levels, numbered from 0
+          - diffusion: objective Epsilon cannot start from schedule RectifiedFlow: its last timestep keeps 0.0000 % of the signal, and the noise alone does not tell the image; use Velocity, Flow or Clean
+          - train.learning_rate.warm_up is 64000 images, longer than the run (1280 images)
+    "#]].assert_eq(&ended.stderr);
 }

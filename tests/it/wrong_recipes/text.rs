@@ -171,7 +171,9 @@ fn wrong_arguments_are_refused() {
 fn a_cpu_build_refuses_cuda() {
     let desk = Desk::new(tiny_with("", "").as_bytes());
     let ended = desk.refused(&["run", "wrong.ron", "--device", "cuda:0"]);
-    expect_test::expect![[""]].assert_eq(&ended.stderr);
+    expect_test::expect![[r#"
+        error: device "cuda:0" needs a build with CUDA; build with `cargo build --release --features cuda`, or use --device cpu
+    "#]].assert_eq(&ended.stderr);
 }
 
 #[test]
@@ -179,13 +181,31 @@ fn messages_point_at_the_letter() {
     let first = |old: &str, new: &str| {
         Desk::new(tiny_with(old, new).as_bytes()).refused(&["run", "wrong.ron"]).stderr
     };
-    expect_test::expect![[""]].assert_eq(&first("size: 32", "sise: 32"));
-    expect_test::expect![[""]].assert_eq(&first("RectifiedFlow(shift: 3.0)", "Sigmoid()"));
-    expect_test::expect![[""]].assert_eq(&first("seed: 1,", "seed: 1"));
-    expect_test::expect![[""]].assert_eq(&first("batch_size: 16", "batch_size: -16"));
+    expect_test::expect![[r#"
+        error: wrong.ron:6:42: Unexpected field named `sise` in `Data`, expected one of `source`, `size`, `window`, `split`, `seed`, `max_damaged`, or `cache_mib` instead
+          |     data: (source: Phantom(images: 160), sise: 32),
+          |                                          ^
+    "#]].assert_eq(&first("size: 32", "sise: 32"));
+    expect_test::expect![[r#"
+        error: wrong.ron:46:27: Unexpected variant named `Sigmoid` in enum `Schedule`, expected one of `Linear`, `ScaledLinear`, `Cosine`, or `RectifiedFlow` instead
+          |     diffusion: (schedule: Sigmoid(), objective: Flow, weighting: Uniform),
+          |                           ^
+    "#]].assert_eq(&first("RectifiedFlow(shift: 3.0)", "Sigmoid()"));
+    expect_test::expect![[r#"
+        error: wrong.ron:6:5: Expected comma
+          |     data: (source: Phantom(images: 160), size: 32),
+          |     ^
+    "#]].assert_eq(&first("seed: 1,", "seed: 1"));
+    expect_test::expect![[r#"
+        error: wrong.ron:17:26: Integer is out of bounds
+          |             batch_size: -16,
+          |                          ^
+    "#]].assert_eq(&first("batch_size: 16", "batch_size: -16"));
     let desk = Desk::new(tiny_with("", "").as_bytes());
     let ended = desk.refused(&["run", "wrong.ron", "--set", "train.image=5"]);
-    expect_test::expect![[""]].assert_eq(&ended.stderr);
+    expect_test::expect![[r#"
+        error: --set train.image=5: no field `image`; expected one of images, batch_size, micro_batch_size, learning_rate, optimizer, ema, compute, log_every, validate_every, preview_every, save_every, keep, max_skipped_steps
+    "#]].assert_eq(&ended.stderr);
 }
 
 /// Every place in the text is real: the repository's own recipes stay as they are.
