@@ -2,7 +2,8 @@
 
 Versions: Python 3.11, pydicom 3.0.2, numpy 2.4.6. No randomness.
 Each case is a file's attributes, its stored values, and what `apply_modality_lut` and `apply_voi_lut` make of them,
-divided by the output's full scale. No table has 8-bit entries: pydicom 3.0.2 then computes the index in 8 bits too, and wraps.
+divided by the output's full scale. No table has 8-bit entries: pydicom 3.0.2 then computes the index in 8 bits
+too, and wraps.
 """
 
 import json

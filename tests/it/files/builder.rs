@@ -1,6 +1,6 @@
 //! Writes small DICOM files.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use dicom_core::{
     DataElement, Length, PrimitiveValue, Tag, VR,
@@ -154,11 +154,16 @@ impl Desk {
     }
 
     pub(super) fn read(&self, bytes: &[u8], window: &Window) -> Result<Gray, Refusal> {
-        read(&self.put(bytes), window).map_err(|error| match error {
-            FileError::Refused { reason, .. } => reason,
-            FileError::Read { source, .. } => panic!("{source}"),
-        })
+        refusal(&self.put(bytes), window)
     }
+}
+
+/// Reads a file that is there.
+pub(super) fn refusal(path: &Path, window: &Window) -> Result<Gray, Refusal> {
+    read(path, window).map_err(|error| match error {
+        FileError::Refused { reason, .. } => reason,
+        FileError::Read { source, .. } => panic!("{source}"),
+    })
 }
 
 /// One frame of RLE Lossless: runs of up to 128 where there are any, single bytes otherwise.

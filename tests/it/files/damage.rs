@@ -4,7 +4,9 @@ use dicom_core::VR;
 use dicom_dictionary_std::tags;
 use umbra::data::file::{Refusal, Window, inspect};
 
-use super::builder::{BIG_ENDIAN, Builder, DEFLATED, Desk, EXPLICIT, IMPLICIT, RLE, Table};
+use super::builder::{
+    BIG_ENDIAN, Builder, DEFLATED, Desk, EXPLICIT, IMPLICIT, RLE, Table, refusal,
+};
 
 const SYNTAXES: [&str; 5] = [EXPLICIT, IMPLICIT, BIG_ENDIAN, DEFLATED, RLE];
 
@@ -44,17 +46,15 @@ fn a_changed_byte_is_survived() {
     for syntax in SYNTAXES {
         let bytes = file(syntax).bytes();
         for at in 128..bytes.len() {
-            for change in [0x01, 0x80, 0xff] {
-                let mut damaged = bytes.clone();
-                damaged[at] ^= change;
-                let path = desk.put(&damaged);
-                if let Ok(gray) = desk.read(&damaged, &Window::Auto) {
-                    assert!(gray.pixels.iter().all(|value| (0.0..=1.0).contains(value)));
-                }
-                if let Err(error) = inspect(&path) {
-                    let message = error.to_string().replace(&*path.to_string_lossy(), "");
-                    assert!(!message.contains("CANARY") && !message.contains("4711"), "{message}");
-                }
+            let mut damaged = bytes.clone();
+            damaged[at] ^= [0x01, 0x80, 0xff][at % 3];
+            let path = desk.put(&damaged);
+            if let Ok(gray) = refusal(&path, &Window::Auto) {
+                assert!(gray.pixels.iter().all(|value| (0.0..=1.0).contains(value)));
+            }
+            if let Err(error) = inspect(&path) {
+                let message = error.to_string().replace(&*path.to_string_lossy(), "");
+                assert!(!message.contains("CANARY") && !message.contains("4711"), "{message}");
             }
         }
     }

@@ -71,14 +71,9 @@ impl Header {
             high.contains(&high_bit),
             "BitsStored - 1 to BitsAllocated - 1",
         )?;
-        expect(
-            "PixelRepresentation",
-            representation,
-            representation <= 1 && representation >= 0,
-            "0 or 1",
-        )?;
+        expect("PixelRepresentation", representation, (0..=1).contains(&representation), "0 or 1")?;
         expect("SamplesPerPixel", samples, [1, 3, 4].contains(&samples), "1, 3 or 4")?;
-        expect("PlanarConfiguration", planar, planar == 0 || planar == 1, "0 or 1")?;
+        expect("PlanarConfiguration", planar, (0..=1).contains(&planar), "0 or 1")?;
         expect(
             "NumberOfFrames",
             frames,

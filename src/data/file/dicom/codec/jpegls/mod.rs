@@ -1,13 +1,16 @@
 //! JPEG-LS, ITU-T T.87 (ISO/IEC 14495-1), lossless and near-lossless: there is no other decoder in Rust.
 //!
-//! Here are the markers; `scan` has the prediction and its contexts, `bits` the entropy-coded bytes.
+//! Here are the markers; `parameters` has what a scan is coded with, `scan` the prediction and its contexts,
+//! `bits` the entropy-coded bytes.
 
 mod bits;
+mod parameters;
 mod scan;
 
 use super::{super::super::Refusal, Decoded, Header, Stream, agree};
 use bits::Bits;
-use scan::{Interleave, Parameters, Presets, Scan};
+use parameters::{Parameters, Presets};
+use scan::{Interleave, Scan};
 
 const DAMAGED: Refusal = Refusal::Damaged("the JPEG-LS frame");
 
