@@ -18,8 +18,8 @@ pub struct KnnAccuracy {
 
 /// Predicts each of `queries`' labels from its `k` nearest images among `references`, by cosine.
 ///
-/// For each label the `k` nearest references where it is known vote; a tied vote goes the way of the
-/// nearest. Balanced accuracy is the mean of the accuracies where the label is present and where it
+/// For each label the `k` nearest references where it is known vote: present when it is more frequent among
+/// them than among all references, a tie goes the way of the nearest. Balanced accuracy is the mean of the accuracies where the label is present and where it
 /// is absent. Labels that lack either among the queries, or are known in no reference, are left out;
 /// refuses when none is left.
 pub fn accuracy(
@@ -82,11 +82,16 @@ fn judge(
     Ok(KnnAccuracy { mean: judged.iter().sum::<f64>() / judged.len() as f64, labels })
 }
 
-/// What most of the first `k` with a known value say; None when it is known for none.
+/// Whether the label is more frequent among the first `k` with a known value than among all of them; None when
+/// it is known for none.
+///
+/// A plain majority would call a finding of one image in six absent everywhere.
 fn vote(known: &[Option<bool>], nearest: &[usize], k: usize) -> Option<bool> {
-    let votes: Vec<bool> = nearest.iter().filter_map(|&index| known[index]).take(k).collect();
-    let num_present = votes.iter().filter(|&&is_present| is_present).count();
-    match (2 * num_present).cmp(&votes.len()) {
+    let values: Vec<bool> = nearest.iter().filter_map(|&index| known[index]).collect();
+    let votes = &values[..k.min(values.len())];
+    let present = |values: &[bool]| values.iter().filter(|&&is_present| is_present).count();
+    // present(votes) / len(votes) against present(values) / len(values), without rounding.
+    match (present(votes) * values.len()).cmp(&(present(&values) * votes.len())) {
         std::cmp::Ordering::Greater => Some(true),
         std::cmp::Ordering::Less => Some(false),
         std::cmp::Ordering::Equal => votes.first().copied(),
