@@ -32,7 +32,8 @@ impl Run {
         let start = Instant::now();
         // Images of other weights must not be taken for these.
         let partial = self.folder.join(format!("sample-{}.partial", &stamp.inputs_hash[..8]));
-        fs::create_dir_all(&partial).with_context(|| format!("cannot create {}", partial.display()))?;
+        fs::create_dir_all(&partial)
+            .with_context(|| format!("cannot create {}", partial.display()))?;
         let (train, _) = self.latents()?;
         let (denoiser, autoencoder) = (self.denoiser()?, self.autoencoder()?);
         let mut generator = Generator {
@@ -64,7 +65,10 @@ impl Run {
         }
         stamp.write(&partial)?;
         crate::artifact::replace(&partial, &folder)?;
-        self.write_timing(Stage::Sample, Timing { seconds: start.elapsed().as_secs_f64(), images: total })?;
+        self.write_timing(
+            Stage::Sample,
+            Timing { seconds: start.elapsed().as_secs_f64(), images: total },
+        )?;
         Ok(Ended::Done)
     }
 }

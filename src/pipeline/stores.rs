@@ -39,7 +39,8 @@ impl Run {
         let reference = self.folder.join(REFERENCE);
         let name = folder.file_name().and_then(|name| name.to_str()).unwrap_or_default().to_owned();
         if artifact::current(&folder).is_some() {
-            encode::open(&folder).context("the store is damaged; remove its folder to make it again")?;
+            encode::open(&folder)
+                .context("the store is damaged; remove its folder to make it again")?;
             artifact::write_file(&reference, name.as_bytes())?;
             return Ok(Ended::UpToDate);
         }
@@ -55,7 +56,8 @@ impl Run {
         let splits = [&*images.train, &*images.valid, &*images.test];
         let total = splits.iter().map(|split| split.len()).sum::<usize>() as u64;
         let parent = folder.parent().expect("a store lies in the stores' folder");
-        fs::create_dir_all(parent).with_context(|| format!("cannot create {}", parent.display()))?;
+        fs::create_dir_all(parent)
+            .with_context(|| format!("cannot create {}", parent.display()))?;
         let bar = progress::bar(Stage::Encode.name(), 0, total);
         let is_done = encode::run(&networks, &splits, &folder, &hash, BATCH, &bar)?;
         bar.finish_and_clear();
@@ -63,7 +65,10 @@ impl Run {
             return Ok(Ended::Interrupted);
         }
         artifact::write_file(&reference, name.as_bytes())?;
-        self.write_timing(Stage::Encode, Timing { seconds: start.elapsed().as_secs_f64(), images: total })?;
+        self.write_timing(
+            Stage::Encode,
+            Timing { seconds: start.elapsed().as_secs_f64(), images: total },
+        )?;
         Ok(Ended::Done)
     }
 }

@@ -145,7 +145,13 @@ impl Recipe {
             let ron::error::Position { line, col: column } = error.span.start;
             let source_line = text.lines().nth(line.saturating_sub(1)).unwrap_or_default();
             let excerpt = format!("  | {source_line}\n  | {:>column$}", "^");
-            RecipeError::Parse { path: path.into(), line, column, what: error.code.to_string(), excerpt }
+            RecipeError::Parse {
+                path: path.into(),
+                line,
+                column,
+                what: error.code.to_string(),
+                excerpt,
+            }
         })
     }
 

@@ -142,8 +142,8 @@ impl Lesion {
         let Self::Effusion { height, rise, .. } = self else { return 0.0 };
         let out = (x / cavity.reach).clamp(0.0, 1.2);
         let inwards = 1.0 - out / 0.35;
-        let surface = cavity.dome[1] - height - rise * out.powi(5)
-            - 0.35 * rise * inwards.max(0.0).powi(2);
+        let surface =
+            cavity.dome[1] - height - rise * out.powi(5) - 0.35 * rise * inwards.max(0.0).powi(2);
         ramp((y - surface) / 3.0 + 0.5)
     }
 
@@ -171,8 +171,8 @@ impl Lesion {
     fn side_beside(draws: &mut Draws, kind: Finding, others: &[Self]) -> Side {
         let side = if draws.chance(0.5) { Side::Right } else { Side::Left };
         let taken = others.iter().find_map(|other| {
-            let excludes =
-                [kind, other.finding()].contains(&Finding::Pneumothorax) || other.finding() != Finding::Effusion;
+            let excludes = [kind, other.finding()].contains(&Finding::Pneumothorax)
+                || other.finding() != Finding::Effusion;
             other.side().filter(|_| excludes)
         });
         taken.map_or(side, Side::other)
@@ -244,7 +244,8 @@ impl Zone {
             Self::Middle => (0.38, 0.66),
             Self::Lower => (0.66, 0.95),
         };
-        let mut best = (0, at(side.sign() * 0.68 * cavity.reach, 0.5 * (first + last) * cavity.dome[1]));
+        let mut best =
+            (0, at(side.sign() * 0.68 * cavity.reach, 0.5 * (first + last) * cavity.dome[1]));
         for _ in 0..40 {
             let x = cavity.reach * between(draws, 0.25, 0.95);
             let y = cavity.dome[1] * between(draws, f64::from(first), f64::from(last));
