@@ -131,7 +131,7 @@ impl Evaluation {
     /// Faults, a sentence each.
     pub fn check(&self) -> Vec<String> {
         let (what, value, least) = match self {
-            Self::Frechet() | Self::NearestTrain {} => return Vec::new(),
+            Self::Frechet {} | Self::NearestTrain {} => return Vec::new(),
             Self::Kernel(kernel) => {
                 let mut faults = Vec::new();
                 if kernel.subsets == 0 {
