@@ -1,6 +1,7 @@
 //! The sample stage.
 
 use super::{Ended, Run, Stage, Timing, text};
+use crate::artifact;
 use crate::sample::generate::Generator;
 use crate::sample::manifold::Strategy;
 use crate::sample::sampler::{Ddim, Sampler};
@@ -21,6 +22,20 @@ impl Run {
             .upstream(&self.store_hash()?)
             .upstream(&self.weights_hash(Stage::Denoiser)?)
             .finish())
+    }
+
+    /// Removes what sampling from other weights has left half done.
+    fn remove_partial_samples(&self) -> Result<()> {
+        let entries = fs::read_dir(&self.folder)
+            .with_context(|| format!("cannot read {}", self.folder.display()))?;
+        for path in entries.filter_map(|entry| Some(entry.ok()?.path())) {
+            let name = path.file_name().unwrap_or_default().to_string_lossy();
+            if name.starts_with("sample-") && name.ends_with(".partial") {
+                fs::remove_dir_all(&path)
+                    .with_context(|| format!("cannot remove {}", path.display()))?;
+            }
+        }
+        Ok(())
     }
 
     pub(super) fn sample(&self) -> Result<Ended> {
@@ -64,7 +79,8 @@ impl Run {
             return Ok(Ended::Interrupted);
         }
         stamp.write(&partial)?;
-        crate::artifact::replace(&partial, &folder)?;
+        artifact::replace(&partial, &folder)?;
+        self.remove_partial_samples()?;
         self.write_timing(
             Stage::Sample,
             Timing { seconds: start.elapsed().as_secs_f64(), images: total },

@@ -38,10 +38,11 @@ impl Run {
         let (hash, folder) = (self.store_hash()?, self.store_folder()?);
         let reference = self.folder.join(REFERENCE);
         let name = folder.file_name().and_then(|name| name.to_str()).unwrap_or_default().to_owned();
+        // Before anything is there: `clean` spares what a run refers to, whole or growing.
+        artifact::write_file(&reference, name.as_bytes())?;
         if artifact::current(&folder).is_some() {
             encode::open(&folder)
                 .context("the store is damaged; remove its folder to make it again")?;
-            artifact::write_file(&reference, name.as_bytes())?;
             return Ok(Ended::UpToDate);
         }
         let start = Instant::now();
@@ -64,7 +65,6 @@ impl Run {
         if !is_done {
             return Ok(Ended::Interrupted);
         }
-        artifact::write_file(&reference, name.as_bytes())?;
         self.write_timing(
             Stage::Encode,
             Timing { seconds: start.elapsed().as_secs_f64(), images: total },
@@ -110,7 +110,8 @@ pub fn leftovers(checkpoints: &Path) -> Result<Vec<Leftover>> {
     }
     for store in folders(&checkpoints.join("stores"))? {
         let name = store.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        if !named.contains(name.as_str()) {
+        let whole = name.strip_suffix(".partial").unwrap_or(&name);
+        if !named.contains(whole) {
             found.push((store, "no run refers to this store"));
         }
     }

@@ -190,12 +190,12 @@ impl Lesion {
         match kind {
             Finding::Effusion => Self::Effusion {
                 side,
-                height: height * between(draws, 0.02, 0.33),
+                height: height * between(draws, 0.12, 0.45),
                 rise: between(draws, 2.6, 4.4),
             },
-            Finding::Cardiomegaly => Self::Cardiomegaly { ratio: between(draws, 0.57, 0.68) },
+            Finding::Cardiomegaly => Self::Cardiomegaly { ratio: between(draws, 0.60, 0.72) },
             Finding::Pneumothorax => {
-                let lateral = between(draws, 2.0, 4.6);
+                let lateral = between(draws, 2.8, 5.6);
                 Self::Pneumothorax { side, gaps: [lateral, lateral * between(draws, 1.0, 1.6)] }
             }
             Finding::Nodule => {
@@ -203,7 +203,7 @@ impl Lesion {
                 let num_spots = 1 + usize::from(draws.chance(0.3));
                 let spots = (0..num_spots).map(|_| {
                     // Up to 30 mm across: what is larger is called a mass.
-                    let radius = between(draws, 1.05, 1.5);
+                    let radius = between(draws, 1.25, 1.5);
                     (zone.place(draws, side, body, radius + 0.4), radius)
                 });
                 Self::Nodule { side, zone, spots: spots.collect() }
@@ -217,10 +217,10 @@ impl Lesion {
                     let spread = if patch == 0 { 0.0 } else { 0.13 * height };
                     let x = center.x + 0.8 * spread * between(draws, -1.0, 1.0);
                     let y = center.y + spread * between(draws, -1.0, 1.0);
-                    let long = 0.15 * height * between(draws, 0.8, 1.4);
+                    let long = 0.18 * height * between(draws, 0.9, 1.4);
                     let axes = [long, long * between(draws, 0.55, 0.9)];
                     let tilt = between(draws, 0.0, std::f64::consts::PI);
-                    (Patch(Ellipse::new(at(x, y), axes, tilt)), between(draws, 0.35, 0.65))
+                    (Patch(Ellipse::new(at(x, y), axes, tilt)), between(draws, 0.45, 0.75))
                 });
                 Self::Opacity { side, zone, patches: patches.collect() }
             }
