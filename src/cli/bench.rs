@@ -41,7 +41,10 @@ pub(super) fn bench(bench: &Bench) -> Result<u8> {
     let target: Tensor<4> = normal("target", shape, &autodiff);
     let context: Tensor<3> =
         normal("context", [bench.batch, CONTEXT, config.cross_attention_dim], &autodiff);
-    let timesteps = Tensor::<1>::from_data(TensorData::new(vec![500f32; bench.batch], [bench.batch]), &autodiff);
+    let timesteps = Tensor::<1>::from_data(
+        TensorData::new(vec![500f32; bench.batch], [bench.batch]),
+        &autodiff,
+    );
     let mut optimizer = AdamW::new(AdamWConfig::default(), &[]);
     let sync = || device.sync().context("the device failed");
 

@@ -1,12 +1,12 @@
 //! Exit codes, and how an error is told.
 
+use crate::artifact::ArtifactError;
 use crate::data::catalog::CatalogError;
 use crate::data::file::FileError;
 use crate::data::ingest::IngestError;
 use crate::data::radiographs::RadiographError;
 use crate::data::source::SourceError;
 use crate::data::store::StoreError;
-use crate::artifact::ArtifactError;
 use crate::device::DeviceError;
 use crate::models::weights::{WeightsError, file::FileError as WeightsFileError};
 use crate::recipe::RecipeError;
@@ -45,8 +45,14 @@ pub(super) fn code(error: &anyhow::Error) -> u8 {
             || cause.is::<CatalogError>()
             || cause.is::<WeightsError>()
             || cause.is::<WeightsFileError>()
-            || matches!(cause.downcast_ref(), Some(IngestError::Damaged { .. } | IngestError::Split(_)))
-            || matches!(cause.downcast_ref(), Some(ArtifactError::Damaged { .. } | ArtifactError::Missing { .. }))
+            || matches!(
+                cause.downcast_ref(),
+                Some(IngestError::Damaged { .. } | IngestError::Split(_))
+            )
+            || matches!(
+                cause.downcast_ref(),
+                Some(ArtifactError::Damaged { .. } | ArtifactError::Missing { .. })
+            )
     }) {
         DAMAGED
     } else {

@@ -30,7 +30,10 @@ pub(super) fn run(at: &At, target: Stage) -> Result<u8> {
         });
         writeln!(out, "{document:#}")?;
     } else if ended == Ended::Interrupted {
-        writeln!(out, "Stopped by a signal; what was done is saved. Run the same command again to go on.")?;
+        writeln!(
+            out,
+            "Stopped by a signal; what was done is saved. Run the same command again to go on."
+        )?;
     } else if target == Stage::Evaluate {
         writeln!(out, "{}", run.summary()?)?;
         writeln!(out, "Report: {}", report.display())?;

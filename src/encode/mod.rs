@@ -5,10 +5,10 @@ use crate::data::radiographs::Radiographs;
 use crate::data::store::{Check, ColumnSpec, Dtype, Store, StoreSpec, StoreWriter, Values};
 use crate::interrupt;
 use crate::models::autoencoder::AutoencoderKl;
+use crate::models::condition::Tokens;
 use crate::models::encoder::Vit;
 use crate::models::images::{normalise, stack};
 use crate::random::Draws;
-use crate::models::condition::Tokens;
 use anyhow::{Context, Result, ensure};
 use burn::tensor::{Device, Tensor};
 use indicatif::ProgressBar;
@@ -56,13 +56,17 @@ pub fn run(
             .collect::<Result<Vec<_>, _>>()
             .context("an image that ingest could read can no longer be read")?;
         let size = samples[0].square.size;
-        let images = stack(samples.iter().map(|sample| &sample.square.pixels[..]), size, networks.device);
+        let images =
+            stack(samples.iter().map(|sample| &sample.square.pixels[..]), size, networks.device);
         let moments = networks.autoencoder.encode(images.clone() * 2.0 - 1.0);
         let tokens = condition_tokens(networks.encoder, networks.tokens, images);
         let latent_shape = moments.mean.dims();
         let token_shape = tokens.dims();
         if writer.is_none() {
-            let opened = StoreWriter::open(path, spec(input_hash, &latent_shape[1..], &token_shape[1..], batch_size))?;
+            let opened = StoreWriter::open(
+                path,
+                spec(input_hash, &latent_shape[1..], &token_shape[1..], batch_size),
+            )?;
             at = usize::try_from(opened.rows()).unwrap_or(usize::MAX);
             let is_resumed = at > 0;
             writer = Some(opened);
@@ -120,7 +124,8 @@ pub fn embed_all(
     let indices: Vec<usize> = (0..images.len()).collect();
     for chunk in indices.chunks(batch_size) {
         let samples = chunk.iter().map(|&at| images.get(at)).collect::<Result<Vec<_>, _>>()?;
-        let batch = stack(samples.iter().map(|sample| &sample.square.pixels[..]), images.size(), device);
+        let batch =
+            stack(samples.iter().map(|sample| &sample.square.pixels[..]), images.size(), device);
         out.extend(embed(vit, batch)?);
     }
     Ok(out)
@@ -174,7 +179,9 @@ impl Latents {
     pub fn new(store: Arc<Store>, entries: &[Entry], scale: Option<Scale>) -> Result<Self> {
         let rows = entries
             .iter()
-            .map(|entry| store.row_of(key(entry)).context("an image of the catalog is not in the store"))
+            .map(|entry| {
+                store.row_of(key(entry)).context("an image of the catalog is not in the store")
+            })
             .collect::<Result<Vec<_>>>()?;
         let latent_shape = store.column("mean")?.spec().shape.clone();
         let token_shape = store.column("tokens")?.spec().shape.clone();
@@ -219,14 +226,23 @@ impl Latents {
     /// The image at `index` below `len`.
     pub fn row(&self, index: usize) -> Row {
         let read = |name| {
-            self.store.row(self.rows[index], name).expect("the columns were there when it was opened")
+            self.store
+                .row(self.rows[index], name)
+                .expect("the columns were there when it was opened")
         };
-        Row { mean: read("mean"), logvar: read("logvar"), tokens: read("tokens"), scale: self.scale }
+        Row {
+            mean: read("mean"),
+            logvar: read("logvar"),
+            tokens: read("tokens"),
+            scale: self.scale,
+        }
     }
 
     /// The condition tokens of the image at `index`.
     pub fn tokens(&self, index: usize) -> Vec<f32> {
-        self.store.row(self.rows[index], "tokens").expect("the columns were there when it was opened")
+        self.store
+            .row(self.rows[index], "tokens")
+            .expect("the columns were there when it was opened")
     }
 
     fn measure(&self) -> Scale {

@@ -1,8 +1,8 @@
 //! Condition fidelity: does an image drawn from E(x) show x, and not just anybody?
 
 use crate::data::image::{Gray, Square};
-use crate::metric::{self, Features};
 use crate::encode;
+use crate::metric::{self, Features};
 use crate::models::encoder::Vit;
 use crate::models::images::{stack, to_images};
 use crate::sample::generate::{Generator, Request};
@@ -47,7 +47,8 @@ pub fn measure(
     mut advance: impl FnMut(usize),
 ) -> Result<(Fidelity, Vec<Vec<f32>>)> {
     let size = candidates.first().map_or(0, |candidate| candidate.square.size);
-    let real: Vec<&[f32]> = candidates.iter().map(|candidate| &candidate.square.pixels[..]).collect();
+    let real: Vec<&[f32]> =
+        candidates.iter().map(|candidate| &candidate.square.pixels[..]).collect();
     let real_embeddings = embed_images(generator, encoder, &real, size, batch_size)?;
 
     let mut drawn = Vec::new();
@@ -98,9 +99,13 @@ fn pixel_top1(drawn: &[Vec<f32>], candidates: &[Candidate]) -> f64 {
         .map(|candidate| {
             let square = &candidate.square;
             let mask = square.content_mask();
-            let mask: Vec<f32> = mask.into_iter().map(|is_content| f32::from(u8::from(is_content))).collect();
+            let mask: Vec<f32> =
+                mask.into_iter().map(|is_content| f32::from(u8::from(is_content))).collect();
             let mask = thumbnail(&mask, square.size);
-            (thumbnail(&square.pixels, square.size), mask.iter().map(|&share| share > 0.5).collect())
+            (
+                thumbnail(&square.pixels, square.size),
+                mask.iter().map(|&share| share > 0.5).collect(),
+            )
         })
         .collect();
     let drawn: Vec<Vec<f32>> =

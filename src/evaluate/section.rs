@@ -9,7 +9,7 @@ pub enum Evaluation {
     /// How well the encoder's nearest neighbours tell labels. In the report either way; here for its settings.
     Neighbours(Neighbours),
     /// Fréchet distance between samples and training images, and between real images.
-    Frechet(),
+    Frechet {},
     /// Kernel distance (KID): unbiased at any number of images.
     Kernel(Kernel),
     /// Precision, recall, density and coverage.
@@ -19,7 +19,7 @@ pub enum Evaluation {
     /// Whether an image drawn from E(x) shows x.
     ConditionFidelity(ConditionFidelity),
     /// Pearson correlation with the nearest training image: a first look at memorisation.
-    NearestTrain(),
+    NearestTrain {},
 }
 
 /// Settings of the encoder's nearest-neighbour accuracy.
@@ -105,12 +105,12 @@ impl Evaluation {
     pub fn name(&self) -> &'static str {
         match self {
             Self::Neighbours(_) => "Neighbours",
-            Self::Frechet() => "Frechet",
+            Self::Frechet {} => "Frechet",
             Self::Kernel(_) => "Kernel",
             Self::Coverage(_) => "Coverage",
             Self::Diversity(_) => "Diversity",
             Self::ConditionFidelity(_) => "ConditionFidelity",
-            Self::NearestTrain() => "NearestTrain",
+            Self::NearestTrain {} => "NearestTrain",
         }
     }
 
@@ -131,14 +131,17 @@ impl Evaluation {
     /// Faults, a sentence each.
     pub fn check(&self) -> Vec<String> {
         let (what, value, least) = match self {
-            Self::Frechet() | Self::NearestTrain() => return Vec::new(),
+            Self::Frechet {} | Self::NearestTrain {} => return Vec::new(),
             Self::Kernel(kernel) => {
                 let mut faults = Vec::new();
                 if kernel.subsets == 0 {
                     faults.push("Kernel: subsets is 0; expected at least 1".to_owned());
                 }
                 if kernel.subset_size < 2 {
-                    faults.push(format!("Kernel: subset_size is {}; expected at least 2", kernel.subset_size));
+                    faults.push(format!(
+                        "Kernel: subset_size is {}; expected at least 2",
+                        kernel.subset_size
+                    ));
                 }
                 return faults;
             }

@@ -7,9 +7,9 @@ use crate::data::radiographs::Radiographs;
 use crate::encode::{self, Latents};
 use crate::evaluate::fidelity::{self, Candidate, Fidelity};
 use crate::evaluate::report::{
-    AutoencoderFigures, ConditionFidelity, CoverageFigures, Curve, DenoiserFigures, DiversityFigures,
-    EncoderFigures, Figure, FrechetFigures, KernelFigures, NearestTrain, Page, Picture, Series,
-    StageTime,
+    AutoencoderFigures, ConditionFidelity, CoverageFigures, Curve, DenoiserFigures,
+    DiversityFigures, EncoderFigures, Figure, FrechetFigures, KernelFigures, NearestTrain, Page,
+    Picture, Series, StageTime,
 };
 use crate::evaluate::section::{Evaluation, Neighbours};
 use crate::interrupt;
@@ -48,7 +48,8 @@ impl Run {
         self.write_timing(Stage::Evaluate, timing)?;
         page.report.stages = self.stage_times();
         page.write(&self.folder)?;
-        fs::create_dir_all(&folder).with_context(|| format!("cannot create {}", folder.display()))?;
+        fs::create_dir_all(&folder)
+            .with_context(|| format!("cannot create {}", folder.display()))?;
         stamp.write(&folder)?;
         Ok(Ended::Done)
     }
@@ -70,7 +71,8 @@ impl Run {
         ];
         let line = |(name, pointer): (&str, &str)| {
             let value = report.pointer(pointer).and_then(serde_json::Value::as_f64);
-            let value = value.map_or_else(|| "not computed".to_owned(), |value| format!("{value:.3}"));
+            let value =
+                value.map_or_else(|| "not computed".to_owned(), |value| format!("{value:.3}"));
             format!("{name:<24}{value:>8}")
         };
         Ok(lines.map(line).join("\n"))
@@ -103,7 +105,8 @@ impl Run {
         page.report.denoiser = self.denoiser_figures()?;
         page.report.encoder = self.encoder_figures(&encoder, &train, &valid)?;
 
-        let restored = reconstruct(&autoencoder, &images.valid, images.valid.len(), sampling::BATCH, device)?;
+        let restored =
+            reconstruct(&autoencoder, &images.valid, images.valid.len(), sampling::BATCH, device)?;
         let size = images.valid.size();
         let mean = |values: Vec<f64>| values.iter().sum::<f64>() / values.len() as f64;
         let psnr = restored
@@ -115,7 +118,9 @@ impl Run {
             .collect();
         let ms_ssim = restored
             .iter()
-            .map(|(sample, restored)| Ok(metric::ms_ssim(&sample.square.pixels, restored, size, size)?.value))
+            .map(|(sample, restored)| {
+                Ok(metric::ms_ssim(&sample.square.pixels, restored, size, size)?.value)
+            })
             .collect::<Result<Vec<f64>, Refusal>>();
         page.report.autoencoder =
             AutoencoderFigures { psnr_db: mean(psnr).into(), ms_ssim: figure(ms_ssim.map(mean)) };
@@ -129,7 +134,8 @@ impl Run {
         }
         let shown: Vec<&[f32]> = samples.iter().map(Vec::as_slice).collect();
         let width = encoder.config().hidden_size;
-        let sample_features = fidelity::embed_images(&generator, &encoder, &shown, size, sampling::BATCH)?;
+        let sample_features =
+            fidelity::embed_images(&generator, &encoder, &shown, size, sampling::BATCH)?;
         let real_features = class_tokens(&train);
         let real = Features::new(&real_features, width);
         let generated = Features::new(&sample_features, width);
@@ -140,7 +146,7 @@ impl Run {
             }
             match evaluation {
                 Evaluation::Neighbours(_) => {} // With the encoder's figures, above.
-                Evaluation::Frechet() => {
+                Evaluation::Frechet {} => {
                     page.report.frechet_distance = FrechetFigures {
                         value: figure(metric::frechet_distance(real, generated)),
                         extractor: format!("dino:{}", &self.weights_hash(Stage::Encoder)?[..12]),
@@ -160,7 +166,8 @@ impl Run {
                 }
                 Evaluation::Coverage(section) => {
                     let prdc = metric::prdc(real, generated, section.neighbours);
-                    let part = |part: fn(&metric::Prdc) -> f64| figure(prdc.clone().map(|it| part(&it)));
+                    let part =
+                        |part: fn(&metric::Prdc) -> f64| figure(prdc.clone().map(|it| part(&it)));
                     page.report.coverage = CoverageFigures {
                         precision: part(|it| it.precision),
                         recall: part(|it| it.recall),
@@ -169,22 +176,30 @@ impl Run {
                     };
                 }
                 Evaluation::Diversity(section) => {
-                    let diversity = metric::diversity(&samples, size, section.pairs, self.recipe.seed);
+                    let diversity =
+                        metric::diversity(&samples, size, section.pairs, self.recipe.seed);
                     page.report.diversity = DiversityFigures {
                         scales: diversity.as_ref().map_or(0, |it| it.scales as u64),
                         ms_ssim: figure(diversity.map(|it| it.ms_ssim)),
                     };
                 }
-                Evaluation::NearestTrain() => {
-                    page.report.nearest_train = nearest(&samples, size, &images.train, &images.valid)?;
+                Evaluation::NearestTrain {} => {
+                    page.report.nearest_train =
+                        nearest(&samples, size, &images.train, &images.valid)?;
                 }
                 Evaluation::ConditionFidelity(section) => {
-                    generator.sampler = Sampler::Ddim(Ddim { steps: section.steps, ..Ddim::default() });
+                    generator.sampler =
+                        Sampler::Ddim(Ddim { steps: section.steps, ..Ddim::default() });
                     let candidates = self.candidates(section.candidates, &images.valid, &valid)?;
                     let bar = progress::bar("fidelity", 0, 2 * candidates.len() as u64);
                     let advance = |images: usize| bar.inc(images as u64);
-                    let (found, drawn) =
-                        fidelity::measure(&generator, &encoder, &candidates, sampling::BATCH, advance)?;
+                    let (found, drawn) = fidelity::measure(
+                        &generator,
+                        &encoder,
+                        &candidates,
+                        sampling::BATCH,
+                        advance,
+                    )?;
                     bar.finish_and_clear();
                     page.report.condition_fidelity = fidelity_figures(found);
                     page.pictures.push(self.fidelity_sheet(&candidates, &drawn, size)?);
@@ -196,7 +211,12 @@ impl Run {
     }
 
     /// Validation images to tell apart, chosen by the seed.
-    fn candidates(&self, count: usize, images: &Radiographs, valid: &Latents) -> Result<Vec<Candidate>> {
+    fn candidates(
+        &self,
+        count: usize,
+        images: &Radiographs,
+        valid: &Latents,
+    ) -> Result<Vec<Candidate>> {
         let stream = Stream::new(self.recipe.seed, "evaluate/candidates");
         let order = Permutation::new(images.len() as u64, stream, 0);
         (0..count.min(images.len()) as u64)
@@ -222,7 +242,12 @@ impl Run {
         metric::frechet_distance(Features::new(rest, width), Features::new(few, width))
     }
 
-    fn encoder_figures(&self, encoder: &Vit, train: &Latents, valid: &Latents) -> Result<EncoderFigures> {
+    fn encoder_figures(
+        &self,
+        encoder: &Vit,
+        train: &Latents,
+        valid: &Latents,
+    ) -> Result<EncoderFigures> {
         let images = self.ingested()?;
         let width = encoder.config().hidden_size;
         let section = self.recipe.evaluate.iter().find_map(|evaluation| match evaluation {
@@ -241,7 +266,8 @@ impl Run {
             figure(metric::knn::accuracy(references, queries, k).map(|accuracy| accuracy.mean))
         };
         let untrained = self.untrained_encoder().backbone;
-        let embed = |images| encode::embed_all(&untrained, images, sampling::BATCH, &self.place.device);
+        let embed =
+            |images| encode::embed_all(&untrained, images, sampling::BATCH, &self.place.device);
         let (train, valid) = (class_tokens(train), class_tokens(valid));
         let features = Features::new(&valid, width);
         Ok(EncoderFigures {
@@ -254,8 +280,10 @@ impl Run {
 
     fn denoiser_figures(&self) -> Result<DenoiserFigures> {
         let records = metrics::read(&self.stage_folder(Stage::Denoiser))?;
-        let losses: Vec<f64> =
-            records.iter().filter_map(|record| record.values.get("validation/loss").copied()).collect();
+        let losses: Vec<f64> = records
+            .iter()
+            .filter_map(|record| record.values.get("validation/loss").copied())
+            .collect();
         let or_missing = |loss: Option<&f64>| {
             loss.map_or_else(|| Figure::missing("no validation is recorded"), |&loss| loss.into())
         };
@@ -269,7 +297,13 @@ impl Run {
     fn curves(&self) -> Result<Vec<Curve>> {
         let mut curves = Vec::new();
         for (stage, title, y_label, log, names) in [
-            (Stage::Encoder, "Encoder: loss", "loss", false, &["train/loss", "train/teacher_entropy"][..]),
+            (
+                Stage::Encoder,
+                "Encoder: loss",
+                "loss",
+                false,
+                &["train/loss", "train/teacher_entropy"][..],
+            ),
             (
                 Stage::Encoder,
                 "Encoder: directions in use",
@@ -277,8 +311,20 @@ impl Run {
                 false,
                 &["validation/effective_rank"],
             ),
-            (Stage::Autoencoder, "Autoencoder: loss", "loss", true, &["train/loss", "train/reconstruction"]),
-            (Stage::Autoencoder, "Autoencoder: validation", "PSNR (dB)", false, &["validation/psnr_db"]),
+            (
+                Stage::Autoencoder,
+                "Autoencoder: loss",
+                "loss",
+                true,
+                &["train/loss", "train/reconstruction"],
+            ),
+            (
+                Stage::Autoencoder,
+                "Autoencoder: validation",
+                "PSNR (dB)",
+                false,
+                &["validation/psnr_db"],
+            ),
             (
                 Stage::Denoiser,
                 "Denoiser: loss",
@@ -286,7 +332,13 @@ impl Run {
                 true,
                 &["train/loss", "train/unweighted_loss", "validation/loss"],
             ),
-            (Stage::Denoiser, "Denoiser: learning rate", "learning rate", false, &["train/learning_rate"]),
+            (
+                Stage::Denoiser,
+                "Denoiser: learning rate",
+                "learning rate",
+                false,
+                &["train/learning_rate"],
+            ),
         ] {
             let records = metrics::read(&self.stage_folder(stage))?;
             let series: Vec<Series> = names
@@ -313,7 +365,12 @@ impl Run {
         Ok(curves)
     }
 
-    fn fidelity_sheet(&self, candidates: &[Candidate], drawn: &[Vec<f32>], size: usize) -> Result<Picture> {
+    fn fidelity_sheet(
+        &self,
+        candidates: &[Candidate],
+        drawn: &[Vec<f32>],
+        size: usize,
+    ) -> Result<Picture> {
         let tiles: Vec<&[f32]> = candidates
             .iter()
             .zip(drawn)
@@ -340,8 +397,10 @@ impl Run {
             page.pictures.push(Picture {
                 title: format!("{} ({} images)", strategy.name(), strategy.images()),
                 caption: match strategy.name() {
-                    "Interpolate" => "Each triple: two training images with equal labels, and between them an \
-                                      image drawn from a point between their embeddings.",
+                    "Interpolate" => {
+                        "Each triple: two training images with equal labels, and between them an \
+                                      image drawn from a point between their embeddings."
+                    }
                     _ => "Each pair: a training image and an image drawn from its embedding.",
                 }
                 .to_owned(),
@@ -355,7 +414,8 @@ impl Run {
         if let Some(path) = newest {
             page.pictures.push(Picture {
                 title: "Autoencoder".to_owned(),
-                caption: "Each pair: a validation image and what the autoencoder restores of it.".to_owned(),
+                caption: "Each pair: a validation image and what the autoencoder restores of it."
+                    .to_owned(),
                 png: fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?,
             });
         }
@@ -428,7 +488,8 @@ fn class_tokens(latents: &Latents) -> Vec<f32> {
 
 /// Rows of the chosen dataset, and for each chosen label what is known of it in each of them.
 fn labelled(entries: &[Entry], section: &Neighbours) -> (Vec<usize>, Vec<Vec<Option<bool>>>) {
-    let is_chosen = |entry: &Entry| section.dataset.as_ref().is_none_or(|name| *name == entry.source);
+    let is_chosen =
+        |entry: &Entry| section.dataset.as_ref().is_none_or(|name| *name == entry.source);
     let rows: Vec<usize> = (0..entries.len()).filter(|&row| is_chosen(&entries[row])).collect();
     let names = entries.first().map(|entry| entry.labels.keys()).into_iter().flatten();
     let labels = names
@@ -458,7 +519,9 @@ fn nearest(
     valid: &Radiographs,
 ) -> Result<NearestTrain> {
     let thumbnails = |images: &Radiographs| -> Result<Vec<Vec<f32>>> {
-        (0..images.len()).map(|at| Ok(fidelity::thumbnail(&images.get(at)?.square.pixels, size))).collect()
+        (0..images.len())
+            .map(|at| Ok(fidelity::thumbnail(&images.get(at)?.square.pixels, size)))
+            .collect()
     };
     let train = thumbnails(train)?;
     let mean = |queries: &[Vec<f32>]| {
@@ -472,6 +535,10 @@ fn nearest(
             count => (found.iter().sum::<f64>() / count as f64).into(),
         }
     };
-    let samples: Vec<Vec<f32>> = samples.iter().map(|image| fidelity::thumbnail(image, size)).collect();
-    Ok(NearestTrain { max_pearson: mean(&samples), max_pearson_test_vs_train: mean(&thumbnails(valid)?) })
+    let samples: Vec<Vec<f32>> =
+        samples.iter().map(|image| fidelity::thumbnail(image, size)).collect();
+    Ok(NearestTrain {
+        max_pearson: mean(&samples),
+        max_pearson_test_vs_train: mean(&thumbnails(valid)?),
+    })
 }

@@ -140,7 +140,8 @@ impl Run {
     /// Opens the run's folder, makes it if need be, and locks it. Writes the resolved recipe into it.
     pub fn open(recipe: Recipe, place: Place) -> Result<Self> {
         let folder = place.checkpoints.join(&recipe.name);
-        fs::create_dir_all(&folder).with_context(|| format!("cannot create {}", folder.display()))?;
+        fs::create_dir_all(&folder)
+            .with_context(|| format!("cannot create {}", folder.display()))?;
         let lock = Lock::acquire(&folder)?;
         let resolved = recipe.resolved();
         artifact::write_file(&folder.join("recipe.ron"), resolved.as_bytes())?;
@@ -153,11 +154,14 @@ impl Run {
         let mut last = Ended::UpToDate;
         for stage in target.with_upstream() {
             let start = Instant::now();
-            last = self.run_stage(stage).with_context(|| format!("stage {} failed", stage.name()))?;
+            last =
+                self.run_stage(stage).with_context(|| format!("stage {} failed", stage.name()))?;
             let seconds = start.elapsed().as_secs_f64();
             match last {
                 Ended::UpToDate => tracing::info!("{:<12} up to date", stage.name()),
-                Ended::Done => tracing::info!("{:<12} done in {}", stage.name(), progress::duration(seconds)),
+                Ended::Done => {
+                    tracing::info!("{:<12} done in {}", stage.name(), progress::duration(seconds))
+                }
                 Ended::Interrupted => return Ok(last),
             }
         }
@@ -216,7 +220,10 @@ impl Run {
         if summary.opened == 0 {
             return Ok(Ended::UpToDate);
         }
-        self.write_timing(Stage::Ingest, Timing { seconds: start.elapsed().as_secs_f64(), images: summary.opened })?;
+        self.write_timing(
+            Stage::Ingest,
+            Timing { seconds: start.elapsed().as_secs_f64(), images: summary.opened },
+        )?;
         Ok(Ended::Done)
     }
 

@@ -77,7 +77,8 @@ impl Plan {
         let mut init = Init::new(Stream::new(recipe.seed, "plan"), &place.device);
         let networks::Encoder::Train { dino, train: encoder_train, .. } = &recipe.encoder;
         let encoder = Distilled::new(&recipe.vit_config(), &dino.head, recipe.seed, &place.device);
-        let networks::Autoencoder::Train { loss, train: autoencoder_train, .. } = &recipe.autoencoder;
+        let networks::Autoencoder::Train { loss, train: autoencoder_train, .. } =
+            &recipe.autoencoder;
         let autoencoder = recipe.autoencoder_config().init(&mut init);
         let denoiser = recipe.denoiser_config().init(&mut init);
 
@@ -85,39 +86,53 @@ impl Plan {
         let global = dino.views.global_size.unwrap_or(size);
         let see_global = encoder.backbone.flops(global, global);
         let views = 2 * see_global
-            + dino.views.num_local as u64 * encoder.backbone.flops(dino.views.local_size, dino.views.local_size);
+            + dino.views.num_local as u64
+                * encoder.backbone.flops(dino.views.local_size, dino.views.local_size);
         let crop = loss.crop.unwrap_or(size);
         let restore = autoencoder.encode_flops(crop, crop) + autoencoder.decode_flops(crop, crop);
         let shrink = autoencoder.encode_flops(size, size);
         let grow = autoencoder.decode_flops(size, size);
         let denoise = denoiser.flops(side, side);
-        let training = |stage: Stage, train: &Train, parameters: usize, forward: u64, extra: u64| {
-            let seen = seen(&folder.join(stage.name()));
-            let operations = |images: u64| images * (TRAINING_FACTOR * forward + extra);
-            StagePlan {
-                name: stage.name(),
-                state: match seen {
-                    0 => "to do".to_owned(),
-                    seen if seen >= train.images => format!("trained on {} images", HumanCount(seen)),
-                    seen => format!("{} of {} images seen", HumanCount(seen), HumanCount(train.images)),
-                },
-                what: format!("{} images in batches of {}", HumanCount(train.images), train.batch_size),
-                parameters: Some(parameters as u64),
-                operations: operations(train.images),
-                seconds_to_go: operations(train.images.saturating_sub(seen)) as f64 / rate,
-            }
-        };
+        let training =
+            |stage: Stage, train: &Train, parameters: usize, forward: u64, extra: u64| {
+                let seen = seen(&folder.join(stage.name()));
+                let operations = |images: u64| images * (TRAINING_FACTOR * forward + extra);
+                StagePlan {
+                    name: stage.name(),
+                    state: match seen {
+                        0 => "to do".to_owned(),
+                        seen if seen >= train.images => {
+                            format!("trained on {} images", HumanCount(seen))
+                        }
+                        seen => format!(
+                            "{} of {} images seen",
+                            HumanCount(seen),
+                            HumanCount(train.images)
+                        ),
+                    },
+                    what: format!(
+                        "{} images in batches of {}",
+                        HumanCount(train.images),
+                        train.batch_size
+                    ),
+                    parameters: Some(parameters as u64),
+                    operations: operations(train.images),
+                    seconds_to_go: operations(train.images.saturating_sub(seen)) as f64 / rate,
+                }
+            };
         let images = count.unwrap_or_else(|| recipe.data.source.expected_images());
         let known = match images {
             0 => "images counted by ingest".to_owned(),
             images => format!("{} images", HumanCount(images)),
         };
         let simple = |stage: Stage, what: String, operations: u64| {
-            let is_done = super::Stamp::read(&folder.join(stage.name())).is_ok_and(|it| it.is_some());
+            let is_done =
+                super::Stamp::read(&folder.join(stage.name())).is_ok_and(|it| it.is_some());
             let seconds = operations as f64 / rate;
             StagePlan {
                 name: stage.name(),
-                state: if is_done { "done once; redone where inputs changed" } else { "to do" }.into(),
+                state: if is_done { "done once; redone where inputs changed" } else { "to do" }
+                    .into(),
                 what,
                 parameters: None,
                 operations,
@@ -131,18 +146,32 @@ impl Plan {
         let drawn: u64 = recipe.sample.iter().map(|strategy| strategy.images() as u64).sum();
         let sampled = recipe.sample.iter().map(evaluations).sum::<u64>() * denoise + drawn * grow;
         let judged: u64 = recipe.evaluate.iter().map(|it| it.num_evaluations() as u64).sum();
-        let latent_bytes = 2 * (2 * latent_channels * side * side + num_tokens * token_width) as u64;
+        let latent_bytes =
+            2 * (2 * latent_channels * side * side + num_tokens * token_width) as u64;
         let stages = vec![
             StagePlan {
                 name: Stage::Ingest.name(),
-                state: if count.is_some() { "done once; looks for changes" } else { "to do" }.into(),
+                state: if count.is_some() { "done once; looks for changes" } else { "to do" }
+                    .into(),
                 what: known.clone(),
                 parameters: None,
                 operations: 0,
                 seconds_to_go: 0.0,
             },
-            training(Stage::Encoder, encoder_train, num_parameters(&encoder), views, 2 * see_global),
-            training(Stage::Autoencoder, autoencoder_train, num_parameters(&autoencoder), restore, 0),
+            training(
+                Stage::Encoder,
+                encoder_train,
+                num_parameters(&encoder),
+                views,
+                2 * see_global,
+            ),
+            training(
+                Stage::Autoencoder,
+                autoencoder_train,
+                num_parameters(&autoencoder),
+                restore,
+                0,
+            ),
             simple(
                 Stage::Encode,
                 format!("{known} into a store of {}", HumanBytes(images * latent_bytes)),
@@ -197,7 +226,9 @@ impl fmt::Display for Plan {
         for stage in &self.stages {
             write!(f, "  {:<12} {:<44}", stage.name, stage.what)?;
             match stage.parameters {
-                Some(parameters) => write!(f, "{:>16} parameters", HumanCount(parameters).to_string())?,
+                Some(parameters) => {
+                    write!(f, "{:>16} parameters", HumanCount(parameters).to_string())?
+                }
                 None => write!(f, "{:>27}", "")?,
             }
             let operations = stage.operations as f64 / 1e12;

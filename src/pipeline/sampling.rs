@@ -1,6 +1,7 @@
 //! The sample stage.
 
 use super::{Ended, Run, Stage, Timing, text};
+use crate::artifact;
 use crate::sample::generate::Generator;
 use crate::sample::manifold::Strategy;
 use crate::sample::sampler::{Ddim, Sampler};
@@ -23,6 +24,20 @@ impl Run {
             .finish())
     }
 
+    /// Removes what sampling from other weights has left half done.
+    fn remove_partial_samples(&self) -> Result<()> {
+        let entries = fs::read_dir(&self.folder)
+            .with_context(|| format!("cannot read {}", self.folder.display()))?;
+        for path in entries.filter_map(|entry| Some(entry.ok()?.path())) {
+            let name = path.file_name().unwrap_or_default().to_string_lossy();
+            if name.starts_with("sample-") && name.ends_with(".partial") {
+                fs::remove_dir_all(&path)
+                    .with_context(|| format!("cannot remove {}", path.display()))?;
+            }
+        }
+        Ok(())
+    }
+
     pub(super) fn sample(&self) -> Result<Ended> {
         let folder = self.stage_folder(Stage::Sample);
         let stamp = self.stamp(Stage::Sample, stage::VERSION, self.sample_hash()?);
@@ -32,7 +47,8 @@ impl Run {
         let start = Instant::now();
         // Images of other weights must not be taken for these.
         let partial = self.folder.join(format!("sample-{}.partial", &stamp.inputs_hash[..8]));
-        fs::create_dir_all(&partial).with_context(|| format!("cannot create {}", partial.display()))?;
+        fs::create_dir_all(&partial)
+            .with_context(|| format!("cannot create {}", partial.display()))?;
         let (train, _) = self.latents()?;
         let (denoiser, autoencoder) = (self.denoiser()?, self.autoencoder()?);
         let mut generator = Generator {
@@ -63,8 +79,12 @@ impl Run {
             return Ok(Ended::Interrupted);
         }
         stamp.write(&partial)?;
-        crate::artifact::replace(&partial, &folder)?;
-        self.write_timing(Stage::Sample, Timing { seconds: start.elapsed().as_secs_f64(), images: total })?;
+        artifact::replace(&partial, &folder)?;
+        self.remove_partial_samples()?;
+        self.write_timing(
+            Stage::Sample,
+            Timing { seconds: start.elapsed().as_secs_f64(), images: total },
+        )?;
         Ok(Ended::Done)
     }
 }

@@ -38,9 +38,11 @@ impl Run {
         let (hash, folder) = (self.store_hash()?, self.store_folder()?);
         let reference = self.folder.join(REFERENCE);
         let name = folder.file_name().and_then(|name| name.to_str()).unwrap_or_default().to_owned();
+        // Before anything is there: `clean` spares what a run refers to, whole or growing.
+        artifact::write_file(&reference, name.as_bytes())?;
         if artifact::current(&folder).is_some() {
-            encode::open(&folder).context("the store is damaged; remove its folder to make it again")?;
-            artifact::write_file(&reference, name.as_bytes())?;
+            encode::open(&folder)
+                .context("the store is damaged; remove its folder to make it again")?;
             return Ok(Ended::UpToDate);
         }
         let start = Instant::now();
@@ -55,15 +57,18 @@ impl Run {
         let splits = [&*images.train, &*images.valid, &*images.test];
         let total = splits.iter().map(|split| split.len()).sum::<usize>() as u64;
         let parent = folder.parent().expect("a store lies in the stores' folder");
-        fs::create_dir_all(parent).with_context(|| format!("cannot create {}", parent.display()))?;
+        fs::create_dir_all(parent)
+            .with_context(|| format!("cannot create {}", parent.display()))?;
         let bar = progress::bar(Stage::Encode.name(), 0, total);
         let is_done = encode::run(&networks, &splits, &folder, &hash, BATCH, &bar)?;
         bar.finish_and_clear();
         if !is_done {
             return Ok(Ended::Interrupted);
         }
-        artifact::write_file(&reference, name.as_bytes())?;
-        self.write_timing(Stage::Encode, Timing { seconds: start.elapsed().as_secs_f64(), images: total })?;
+        self.write_timing(
+            Stage::Encode,
+            Timing { seconds: start.elapsed().as_secs_f64(), images: total },
+        )?;
         Ok(Ended::Done)
     }
 }
@@ -105,7 +110,8 @@ pub fn leftovers(checkpoints: &Path) -> Result<Vec<Leftover>> {
     }
     for store in folders(&checkpoints.join("stores"))? {
         let name = store.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        if !named.contains(name.as_str()) {
+        let whole = name.strip_suffix(".partial").unwrap_or(&name);
+        if !named.contains(whole) {
             found.push((store, "no run refers to this store"));
         }
     }

@@ -2,8 +2,8 @@
 
 use super::{Ended, Run, Stage, Timing, text};
 use crate::artifact;
-use crate::encode::{self, Latents, Scale};
 use crate::data::picture;
+use crate::encode::{self, Latents, Scale};
 use crate::models::autoencoder::AutoencoderKl;
 use crate::models::denoiser::Denoiser;
 use crate::models::{Init, weights};
@@ -11,10 +11,10 @@ use crate::random::Stream;
 use crate::recipe::networks;
 use crate::sample::generate::{Generator, Request};
 use crate::sample::sampler::{Ddim, Sampler};
+use crate::train::task::Task;
 use crate::train::task::autoencoder::AutoencoderTask;
 use crate::train::task::denoiser::{DenoiserTask, Painter};
 use crate::train::task::dino::{DinoTask, Distilled, fresh_center};
-use crate::train::task::Task;
 use crate::train::{self, Outcome, Setup, Train, checkpoint};
 use anyhow::{Context, Result};
 use burn::module::Module;
@@ -117,7 +117,12 @@ impl Run {
     }
 
     /// True when the newest checkpoint of `stage` has these inputs and has seen enough images.
-    pub(super) fn is_trained(&self, stage: Stage, section: &Train, inputs_hash: &str) -> Result<bool> {
+    pub(super) fn is_trained(
+        &self,
+        stage: Stage,
+        section: &Train,
+        inputs_hash: &str,
+    ) -> Result<bool> {
         let Some(folder) = checkpoint::newest(&self.stage_folder(stage))? else { return Ok(false) };
         let header = checkpoint::header(&folder)?;
         Ok(header.inputs_hash == inputs_hash && header.images_seen >= section.images)
@@ -131,14 +136,16 @@ impl Run {
         if old == inputs_hash {
             return Ok(());
         }
-        let aside = self.folder.join(format!("{}-superseded-{}", stage.name(), &old[..old.len().min(8)]));
+        let aside =
+            self.folder.join(format!("{}-superseded-{}", stage.name(), &old[..old.len().min(8)]));
         tracing::warn!(
             "what {} depends on has changed since it was trained; the old checkpoints are kept in {}",
             stage.name(),
             aside.display()
         );
         if aside.exists() {
-            fs::remove_dir_all(&aside).with_context(|| format!("cannot replace {}", aside.display()))?;
+            fs::remove_dir_all(&aside)
+                .with_context(|| format!("cannot replace {}", aside.display()))?;
         }
         fs::rename(&folder, &aside).with_context(|| format!("cannot rename {}", folder.display()))
     }
@@ -258,7 +265,13 @@ impl Run {
                 tiles.push(radiographs.get(at)?.square.pixels.clone());
                 tiles.push(image);
             }
-            Ok(picture::contact_sheet(&tiles, radiographs.size(), 8, 2, &["source", "sample"].repeat(4)))
+            Ok(picture::contact_sheet(
+                &tiles,
+                radiographs.size(),
+                8,
+                2,
+                &["source", "sample"].repeat(4),
+            ))
         }))
     }
 }

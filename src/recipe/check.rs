@@ -24,11 +24,16 @@ impl Recipe {
             faults.extend(strategy.check().into_iter().map(|what| format!("sample[{at}]: {what}")));
         }
         for (at, evaluation) in self.evaluate.iter().enumerate() {
-            faults.extend(evaluation.check().into_iter().map(|what| format!("evaluate[{at}]: {what}")));
+            faults.extend(
+                evaluation.check().into_iter().map(|what| format!("evaluate[{at}]: {what}")),
+            );
         }
         let needs_samples = |evaluation: &&Evaluation| evaluation.needs_samples();
-        if self.sample.is_empty() && let Some(evaluation) = self.evaluate.iter().find(needs_samples) {
-            faults.push(format!("evaluate: {} needs images, but sample is empty", evaluation.name()));
+        if self.sample.is_empty()
+            && let Some(evaluation) = self.evaluate.iter().find(needs_samples)
+        {
+            faults
+                .push(format!("evaluate: {} needs images, but sample is empty", evaluation.name()));
         }
         if faults.is_empty() {
             Ok(())
@@ -43,14 +48,19 @@ impl Recipe {
         }
         let is_plain = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
         let name = &self.name;
-        if name.is_empty() || name.len() > 100 || name.starts_with('.') || !name.chars().all(is_plain) {
+        if name.is_empty()
+            || name.len() > 100
+            || name.starts_with('.')
+            || !name.chars().all(is_plain)
+        {
             faults.push(format!(
                 "name is \"{}\"; expected 1 to 100 letters, digits, '-', '_' or '.', not starting with a dot (it names a folder)",
                 name.escape_debug()
             ));
         }
         if name == "stores" {
-            faults.push("name is \"stores\", which is where stores are kept; choose another".into());
+            faults
+                .push("name is \"stores\", which is where stores are kept; choose another".into());
         }
     }
 
@@ -59,7 +69,8 @@ impl Recipe {
         if let Err(error) = self.vit_config().check() {
             faults.push(format!("encoder.vit: {error}"));
         }
-        faults.extend(dino.faults(vit.patch).into_iter().map(|what| format!("encoder.dino.{what}")));
+        faults
+            .extend(dino.faults(vit.patch).into_iter().map(|what| format!("encoder.dino.{what}")));
         faults.extend(train.faults("encoder.train"));
         if !self.data.size.is_multiple_of(vit.patch.max(1)) {
             faults.push(format!(
@@ -68,7 +79,9 @@ impl Recipe {
             ));
         }
         if self.condition.tokens == Tokens::ClassAndRegisters && vit.registers == 0 {
-            faults.push("condition.tokens is ClassAndRegisters, but encoder.vit.registers is 0".into());
+            faults.push(
+                "condition.tokens is ClassAndRegisters, but encoder.vit.registers is 0".into(),
+            );
         }
         if !(0.0..1.0).contains(&self.condition.dropout) {
             let dropout = self.condition.dropout;
@@ -98,7 +111,9 @@ impl Recipe {
                 self.data.size
             ));
         }
-        for (name, weight) in [("kl_weight", loss.kl_weight), ("gradient_weight", loss.gradient_weight)] {
+        for (name, weight) in
+            [("kl_weight", loss.kl_weight), ("gradient_weight", loss.gradient_weight)]
+        {
             if !(weight >= 0.0 && weight.is_finite()) {
                 faults.push(format!("autoencoder.loss.{name} is {weight}; expected at least 0"));
             }

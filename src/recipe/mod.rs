@@ -130,13 +130,12 @@ impl Recipe {
             .map_err(|source| RecipeError::Read { path: path.to_owned(), source })?;
         let text = String::from_utf8(bytes).map_err(|error| {
             let (before, rest) = error.as_bytes().split_at(error.utf8_error().valid_up_to());
-            // A mark stands where the text ends.
             let (before, rest) = (String::from_utf8_lossy(before), String::from_utf8_lossy(rest));
-            let (line, start) = (before.split('\n').count(), before.rsplit('\n').next().unwrap_or_default());
+            // What is wrong follows what is text on the same line.
+            let (line, start) = before.split('\n').enumerate().last().unwrap_or_default();
+            let place = (line + 1, start.chars().count() + 1);
             let end = rest.lines().next().unwrap_or_default();
-            let column = start.chars().count() + 1;
-            let what = "the file is not UTF-8 text".into();
-            parse_error(path, (line, column), what, &format!("{start}{end}"))
+            parse_error(path, place, "the file is not UTF-8 text".into(), &format!("{start}{end}"))
         })?;
         let recipe = Self::parse(&text, path)?;
         overrides::apply(recipe, overrides)
@@ -159,7 +158,12 @@ impl Recipe {
 }
 
 /// An error that points at a letter of `source_line`.
-fn parse_error(path: &Path, (line, column): (usize, usize), what: String, source_line: &str) -> RecipeError {
+fn parse_error(
+    path: &Path,
+    (line, column): (usize, usize),
+    what: String,
+    source_line: &str,
+) -> RecipeError {
     let excerpt = format!("  | {source_line}\n  | {:>column$}", "^");
     RecipeError::Parse { path: path.into(), line, column, what, excerpt }
 }

@@ -2,8 +2,8 @@
 
 use super::Condition;
 use crate::models::autoencoder::AutoencoderKlConfig;
-use crate::models::denoiser::{DenoiserConfig, UnetConfig};
 use crate::models::condition::{ConditionConfig, Tokens};
+use crate::models::denoiser::{DenoiserConfig, UnetConfig};
 use crate::models::encoder::VitConfig;
 use crate::train::Train;
 use crate::train::task::{autoencoder::KlLoss, dino::Dino};
@@ -187,11 +187,15 @@ impl UnetSection {
             out_channels: channels,
             block_out_channels: self.channels.clone(),
             layers_per_block: self.layers,
-            attention: (0..self.channels.len()).map(|level| self.attention.contains(&level)).collect(),
+            attention: (0..self.channels.len())
+                .map(|level| self.attention.contains(&level))
+                .collect(),
             attention_head_dim: self.heads.clone(),
             cross_attention_dim: self.context_width,
             norm_num_groups: self.groups,
-            projection_class_embeddings_input_dim: condition.pooled.then_some(num_tokens * self.context_width),
+            projection_class_embeddings_input_dim: condition
+                .pooled
+                .then_some(num_tokens * self.context_width),
             ..UnetConfig::default()
         };
         let condition = ConditionConfig { num_tokens, token_width, width: self.context_width };

@@ -50,7 +50,8 @@ impl Reader<'_> {
         let start = self.at;
         let field = self.word();
         self.space();
-        let is_struct = !field.is_empty() && self.peek() == Some(':') || self.text[start..].starts_with(')');
+        let is_struct =
+            !field.is_empty() && self.peek() == Some(':') || self.text[start..].starts_with(')');
         self.at = start;
         if !is_struct {
             return Ok(Value::Array(self.list(')', depth)?));

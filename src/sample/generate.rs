@@ -71,8 +71,10 @@ impl Generator<'_> {
                 None => vec![0.0; num_tokens * token_width],
             })
             .collect();
-        let tokens =
-            Tensor::<3>::from_data(TensorData::new(tokens, [batch, num_tokens, token_width]), self.device);
+        let tokens = Tensor::<3>::from_data(
+            TensorData::new(tokens, [batch, num_tokens, token_width]),
+            self.device,
+        );
         let schedule = &self.diffusion.schedule;
         let mut denoise = |noisy: Tensor<4>, t: f64| -> Result<Tensor<4>> {
             let timesteps = vec![schedule.timestep(t); batch];

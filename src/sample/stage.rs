@@ -77,12 +77,14 @@ pub fn run(
     let images = folder.join("images");
     fs::create_dir_all(&images).with_context(|| format!("cannot create {}", images.display()))?;
     let entries = sources.radiographs.entries();
-    let tokens: Vec<Vec<f32>> = (0..sources.latents.len()).map(|at| sources.latents.tokens(at)).collect();
+    let tokens: Vec<Vec<f32>> =
+        (0..sources.latents.len()).map(|at| sources.latents.tokens(at)).collect();
     let labels: Vec<&BTreeMap<String, Label>> = entries.iter().map(|entry| &entry.labels).collect();
     let patients: Vec<PatientKey> = entries.iter().map(|entry| entry.patient).collect();
     let [_, token_width] = sources.latents.token_shape();
     // Neighbours are found by the class token alone.
-    let embeddings: Vec<f32> = tokens.iter().flat_map(|tokens| tokens[..token_width].to_vec()).collect();
+    let embeddings: Vec<f32> =
+        tokens.iter().flat_map(|tokens| tokens[..token_width].to_vec()).collect();
     let candidates = Candidates::new(&embeddings, &labels, &patients);
     let size = sources.radiographs.size();
 
@@ -105,7 +107,9 @@ pub fn run(
                         seed: origin.seed,
                     })
                     .collect();
-                for (at, pixels) in generator.images(&requests, strategy.guidance())?.into_iter().enumerate() {
+                for (at, pixels) in
+                    generator.images(&requests, strategy.guidance())?.into_iter().enumerate()
+                {
                     let image = Gray { width: size, height: size, pixels };
                     let seed = batch[at].seed;
                     let from = Provenance { contents: Contents::Synthetic, recipe, seed };
@@ -145,8 +149,12 @@ pub fn read_image(folder: &Path, sample: &Sample) -> Result<Vec<f32>> {
 fn row(file: String, origin: &Origin, guidance: f64, entries: &[Entry]) -> Sample {
     let first = &entries[origin.sources[0]];
     let with = |label: Label| {
-        let names: Vec<&str> =
-            first.labels.iter().filter(|(_, value)| **value == label).map(|(name, _)| name.as_str()).collect();
+        let names: Vec<&str> = first
+            .labels
+            .iter()
+            .filter(|(_, value)| **value == label)
+            .map(|(name, _)| name.as_str())
+            .collect();
         names.join("|")
     };
     let key = |at: usize| format!("{:016x}", encode::key(&entries[at]));
@@ -183,7 +191,11 @@ fn sheet(
         }
     }
     let is_pair = plan.first().is_some_and(|origin| origin.sources.len() > 1);
-    let headings = if is_pair { ["source", "sample", "source"].repeat(3) } else { ["source", "sample"].repeat(4) };
+    let headings = if is_pair {
+        ["source", "sample", "source"].repeat(3)
+    } else {
+        ["source", "sample"].repeat(4)
+    };
     Ok(picture::contact_sheet(&tiles, radiographs.size(), headings.len(), 2, &headings))
 }
 

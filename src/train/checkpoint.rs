@@ -6,8 +6,8 @@
 
 use crate::artifact;
 use crate::data::loader::LoaderState;
-use crate::models::weights::file::{self as weights_file, NonFinite};
 use crate::models::weights::StateDict;
+use crate::models::weights::file::{self as weights_file, NonFinite};
 use anyhow::{Context, Result, ensure};
 use serde::{Deserialize, Serialize};
 use std::{
@@ -161,7 +161,9 @@ pub fn list(stage: &Path) -> Result<Vec<PathBuf>> {
     let entries = match fs::read_dir(stage) {
         Ok(entries) => entries,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(error) => return Err(error).with_context(|| format!("cannot read {}", stage.display())),
+        Err(error) => {
+            return Err(error).with_context(|| format!("cannot read {}", stage.display()));
+        }
     };
     let mut found: Vec<PathBuf> = entries
         .filter_map(|entry| Some(entry.ok()?.path()))

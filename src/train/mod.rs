@@ -170,7 +170,8 @@ pub fn run<T: Task>(
 
 fn validate<T: Task>(task: &T, state: &State<T::Model>) -> Result<Vec<(&'static str, f64)>> {
     let figures = task.validate(&state.ema)?;
-    let text: Vec<String> = figures.iter().map(|(name, value)| format!("{name} {value:.4}")).collect();
+    let text: Vec<String> =
+        figures.iter().map(|(name, value)| format!("{name} {value:.4}")).collect();
     tracing::info!(images = state.images_seen, "{}: {}", task.name(), text.join(", "));
     Ok(figures)
 }
@@ -274,5 +275,4 @@ impl Clock {
     fn seconds(&mut self) -> f64 {
         self.before + self.start.elapsed().as_secs_f64()
     }
-
 }

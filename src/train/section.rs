@@ -93,7 +93,10 @@ impl Train {
         if let Some(micro) = self.micro_batch_size {
             demand(
                 micro > 0 && micro <= self.batch_size,
-                format!("micro_batch_size is {micro}; expected 1 to batch_size ({})", self.batch_size),
+                format!(
+                    "micro_batch_size is {micro}; expected 1 to batch_size ({})",
+                    self.batch_size
+                ),
             );
         }
         demand(

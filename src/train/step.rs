@@ -55,7 +55,10 @@ pub(super) fn descend<T: Task>(
     };
     if is_skipped {
         state.skipped_steps += 1;
-        tracing::warn!(images = state.images_seen, "a gradient was not finite: the step was left out");
+        tracing::warn!(
+            images = state.images_seen,
+            "a gradient was not finite: the step was left out"
+        );
     } else {
         let decay = task.ema_decay(plan.ema.decay_at(progress.step), progress);
         state.ema = super::ema::blend(state.ema.clone(), &state.model, decay);

@@ -255,7 +255,7 @@ fn a_dropped_condition_is_the_null_condition() {
     assert_eq!(row(&mixed, 0), condition.null(1).into_data());
     assert_eq!(row(&mixed, 1), row(&kept, 1));
     assert_ne!(row(&mixed, 0), row(&kept, 0));
-    assert_eq!(Condition::pooled(kept).dims(), [2, 4]);
+    assert_eq!(Condition::pooled(kept).dims(), [2, 8]);
 }
 
 #[test]

@@ -19,7 +19,7 @@ use verify::{Verify, plan_digest, stamps};
 pub const VERSION: u32 = 1;
 
 /// Rows per transaction: an interrupted ingest opens at most these again.
-const BATCH: usize = 256;
+const BATCH: usize = 64;
 
 /// How many damaged images a failure names.
 const NAMED: usize = 5;

@@ -99,9 +99,9 @@ impl Anatomy {
             scapulae: between(draws, 0.0, 2.6),
             neck: between(draws, 5.2, 6.4) + 0.9 * corpulence,
             arm,
-            breasts: draws.chance(0.42).then(|| {
-                (half_width * between(draws, 0.40, 0.56), between(draws, 1.6, 3.8))
-            }),
+            breasts: draws
+                .chance(0.42)
+                .then(|| (half_width * between(draws, 0.40, 0.56), between(draws, 1.6, 3.8))),
             vessels: Vec::new(),
         };
         for side in [Side::Right, Side::Left] {

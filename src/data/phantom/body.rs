@@ -81,11 +81,8 @@ impl<'a> Body<'a> {
         let heart = Heart::new(anatomy, &cavities[Side::Left as usize], ratio, pose.yaw);
         let height = anatomy.lung_height;
         let carina = at(-anatomy.trachea.1 * 0.5, 0.31 * height);
-        let bronchus = |x: f32, y: f32| Stroke {
-            from: carina,
-            to: at(x, y * height),
-            radii: [0.75, 0.55],
-        };
+        let bronchus =
+            |x: f32, y: f32| Stroke { from: carina, to: at(x, y * height), radii: [0.75, 0.55] };
         let visceral = lesions.iter().find_map(|lesion| match lesion {
             Lesion::Pneumothorax { side, gaps } => {
                 Some((*side, cavities[*side as usize].collapsed(*gaps)))
@@ -206,8 +203,7 @@ impl<'a> Body<'a> {
         if let Some(stomach) = &self.stomach {
             tissue -= stomach.chord(point, 5.0) * ramp(below / 1.2 - 0.3);
         }
-        let attenuation =
-            TISSUE * positive(tissue, 0.1) + BONE * self.skeleton.bone(point);
+        let attenuation = TISSUE * positive(tissue, 0.1) + BONE * self.skeleton.bone(point);
         Ray { attenuation, is_lung, findings }
     }
 

@@ -142,8 +142,8 @@ impl Lesion {
         let Self::Effusion { height, rise, .. } = self else { return 0.0 };
         let out = (x / cavity.reach).clamp(0.0, 1.2);
         let inwards = 1.0 - out / 0.35;
-        let surface = cavity.dome[1] - height - rise * out.powi(5)
-            - 0.35 * rise * inwards.max(0.0).powi(2);
+        let surface =
+            cavity.dome[1] - height - rise * out.powi(5) - 0.35 * rise * inwards.max(0.0).powi(2);
         ramp((y - surface) / 3.0 + 0.5)
     }
 
@@ -171,8 +171,8 @@ impl Lesion {
     fn side_beside(draws: &mut Draws, kind: Finding, others: &[Self]) -> Side {
         let side = if draws.chance(0.5) { Side::Right } else { Side::Left };
         let taken = others.iter().find_map(|other| {
-            let excludes =
-                [kind, other.finding()].contains(&Finding::Pneumothorax) || other.finding() != Finding::Effusion;
+            let excludes = [kind, other.finding()].contains(&Finding::Pneumothorax)
+                || other.finding() != Finding::Effusion;
             other.side().filter(|_| excludes)
         });
         taken.map_or(side, Side::other)
@@ -190,12 +190,12 @@ impl Lesion {
         match kind {
             Finding::Effusion => Self::Effusion {
                 side,
-                height: height * between(draws, 0.02, 0.33),
+                height: height * between(draws, 0.12, 0.45),
                 rise: between(draws, 2.6, 4.4),
             },
-            Finding::Cardiomegaly => Self::Cardiomegaly { ratio: between(draws, 0.57, 0.68) },
+            Finding::Cardiomegaly => Self::Cardiomegaly { ratio: between(draws, 0.60, 0.72) },
             Finding::Pneumothorax => {
-                let lateral = between(draws, 2.0, 4.6);
+                let lateral = between(draws, 2.8, 5.6);
                 Self::Pneumothorax { side, gaps: [lateral, lateral * between(draws, 1.0, 1.6)] }
             }
             Finding::Nodule => {
@@ -203,7 +203,7 @@ impl Lesion {
                 let num_spots = 1 + usize::from(draws.chance(0.3));
                 let spots = (0..num_spots).map(|_| {
                     // Up to 30 mm across: what is larger is called a mass.
-                    let radius = between(draws, 1.05, 1.5);
+                    let radius = between(draws, 1.25, 1.5);
                     (zone.place(draws, side, body, radius + 0.4), radius)
                 });
                 Self::Nodule { side, zone, spots: spots.collect() }
@@ -217,10 +217,10 @@ impl Lesion {
                     let spread = if patch == 0 { 0.0 } else { 0.13 * height };
                     let x = center.x + 0.8 * spread * between(draws, -1.0, 1.0);
                     let y = center.y + spread * between(draws, -1.0, 1.0);
-                    let long = 0.15 * height * between(draws, 0.8, 1.4);
+                    let long = 0.18 * height * between(draws, 0.9, 1.4);
                     let axes = [long, long * between(draws, 0.55, 0.9)];
                     let tilt = between(draws, 0.0, std::f64::consts::PI);
-                    (Patch(Ellipse::new(at(x, y), axes, tilt)), between(draws, 0.35, 0.65))
+                    (Patch(Ellipse::new(at(x, y), axes, tilt)), between(draws, 0.45, 0.75))
                 });
                 Self::Opacity { side, zone, patches: patches.collect() }
             }
@@ -244,7 +244,8 @@ impl Zone {
             Self::Middle => (0.38, 0.66),
             Self::Lower => (0.66, 0.95),
         };
-        let mut best = (0, at(side.sign() * 0.68 * cavity.reach, 0.5 * (first + last) * cavity.dome[1]));
+        let mut best =
+            (0, at(side.sign() * 0.68 * cavity.reach, 0.5 * (first + last) * cavity.dome[1]));
         for _ in 0..40 {
             let x = cavity.reach * between(draws, 0.25, 0.95);
             let y = cavity.dome[1] * between(draws, f64::from(first), f64::from(last));

@@ -33,7 +33,7 @@ use std::collections::BTreeMap;
 use view::{Framing, View};
 
 /// Changes whenever the same (seed, index, size) gives another picture, mask or report.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 
 /// One image with everything known about it. All pictures have the image's size.
 #[derive(Debug, Clone, PartialEq)]
@@ -106,10 +106,8 @@ impl Case {
         for row in 0..view.height {
             for column in 0..view.width {
                 let pixel = self.pixel(&body, &view, &vessels, column, row);
-                let grain = noise.at(
-                    (column as f32 + 0.5) / size as f32,
-                    (row as f32 + 0.5) / size as f32,
-                );
+                let grain =
+                    noise.at((column as f32 + 0.5) / size as f32, (row as f32 + 0.5) / size as f32);
                 // Less grain in the black beside the patient, as a display's toe leaves it.
                 let grain = grain * (8.0 * pixel.brightness).min(1.0);
                 image.push((pixel.brightness + grain).clamp(0.0, 1.0));
@@ -150,8 +148,7 @@ impl Case {
                 let vessel = vessels[row * view.columns + column];
                 let ray = body.ray(view.body_at(column, row), vessel);
                 let field = view.field_at(column, row);
-                let brightness =
-                    self.exposure.brightness(ray.attenuation, field, view.sample_cm);
+                let brightness = self.exposure.brightness(ray.attenuation, field, view.sample_cm);
                 pixel.brightness += weight * brightness;
                 pixel.lung += weight * f32::from(ray.is_lung);
                 for (share, is_seen) in pixel.findings.iter_mut().zip(ray.findings) {

@@ -57,7 +57,8 @@ impl Layer {
         for (line, weight) in down.into_iter().enumerate() {
             let start = (row + line) * self.stride + column;
             let nodes = &self.normals[start..start + 4];
-            sum += weight * nodes.iter().zip(across).map(|(node, weight)| node * weight).sum::<f32>();
+            sum +=
+                weight * nodes.iter().zip(across).map(|(node, weight)| node * weight).sum::<f32>();
         }
         sum
     }

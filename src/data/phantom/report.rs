@@ -25,7 +25,8 @@ fn describe(lesion: &Lesion, anatomy: &Anatomy) -> String {
     match lesion {
         Lesion::Effusion { side, height, .. } => {
             let share = height / anatomy.lung_height;
-            let size = ["Small", "Moderate", "Large"][usize::from(share > 0.14) + usize::from(share > 0.29)];
+            let size = ["Small", "Moderate", "Large"]
+                [usize::from(share > 0.14) + usize::from(share > 0.29)];
             format!("{size} {} pleural effusion", side.name())
         }
         Lesion::Nodule { side, zone, spots } => {

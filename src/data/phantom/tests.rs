@@ -91,8 +91,7 @@ fn every_finding_can_be_seen() {
         let Phantom { image, findings, .. } = case.render(64);
         let lesions = std::mem::take(&mut case.lesions);
         for (at, lesion) in lesions.iter().enumerate() {
-            case.lesions =
-                [&lesions[..at], &lesions[at + 1..]].concat();
+            case.lesions = [&lesions[..at], &lesions[at + 1..]].concat();
             let change = difference(&image, &case.render(64).image);
             let finding = lesion.finding();
             let seen = mean_inside(&change, &findings[&finding].pixels);
@@ -165,8 +164,7 @@ fn sides_are_where_the_report_says() {
             let Some(side) = lesion.side() else { continue };
             let center = |mask: &Gray| {
                 let columns = mask.pixels.iter().enumerate();
-                let sum: f32 =
-                    columns.map(|(at, value)| value * (at % mask.width) as f32).sum();
+                let sum: f32 = columns.map(|(at, value)| value * (at % mask.width) as f32).sum();
                 sum / mask.pixels.iter().sum::<f32>()
             };
             let offset = center(&phantom.findings[&lesion.finding()]) - center(&phantom.lungs);

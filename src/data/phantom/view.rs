@@ -69,9 +69,8 @@ impl Framing {
 impl View {
     /// The middle of a sample in the field, from the field's centre.
     pub(super) fn field_at(&self, column: usize, row: usize) -> Point {
-        let from_center = |sample: usize, end: usize| {
-            (sample as f32 + 0.5 - 0.5 * end as f32) * self.sample_cm
-        };
+        let from_center =
+            |sample: usize, end: usize| (sample as f32 + 0.5 - 0.5 * end as f32) * self.sample_cm;
         at(from_center(column, self.columns), from_center(row, self.rows))
     }
 

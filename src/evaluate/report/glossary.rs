@@ -153,7 +153,7 @@ pub(super) fn tiles(report: &Report) -> Vec<Tile> {
             reason: reason(&nearest_train.max_pearson),
             beside: vec![("Real held-out images", plain(&nearest_train.max_pearson_test_vs_train))],
             meaning:
-                "Correlation with the most similar training image. Clearly above the held-out \
+                "Correlation with the most similar training image, mean over the images. Clearly above the held-out \
                       images' own would be a sign of copying."
                     .into(),
             meter: None,

@@ -145,7 +145,7 @@ pub struct DiversityFigures {
 /// Likeness to the nearest training image.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct NearestTrain {
-    /// Greatest Pearson correlation of a generated image with a training image.
+    /// Pearson correlation of a generated image with the training image most like it, mean over the images.
     pub max_pearson: Figure,
     /// The same for real held-out images: what likeness there is without copying.
     pub max_pearson_test_vs_train: Figure,

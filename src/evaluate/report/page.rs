@@ -92,7 +92,7 @@ pub(super) use tests::sample;
 mod tests {
     use super::super::*;
     use super::{Page, Picture, Series};
-    use crate::evaluate::picture::{Contents, Depth, Provenance, contact_sheet, gray_png};
+    use crate::data::picture::{Contents, Depth, Provenance, contact_sheet, gray_png};
     use crate::random::Stream;
 
     /// A page with invented figures, as a run would fill it.

@@ -47,7 +47,10 @@ pub fn read(path: &Path, non_finite: NonFinite) -> Result<BTreeMap<String, Tenso
             continue;
         }
         let values = floats(&view).ok_or_else(|| {
-            fault(format!("tensor {name} holds {:?}, expected F64, F32, F16, BF16 or I64", view.dtype()))
+            fault(format!(
+                "tensor {name} holds {:?}, expected F64, F32, F16, BF16 or I64",
+                view.dtype()
+            ))
         })?;
         if non_finite == NonFinite::Refuse && values.iter().any(|value| !value.is_finite()) {
             return Err(fault(format!("tensor {name} holds NaN or infinity")));

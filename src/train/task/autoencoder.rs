@@ -3,8 +3,8 @@
 use super::{Loss, Progress, Task};
 use crate::data::image::Gray;
 use crate::data::loader::{SampleError, Samples};
-use crate::data::radiographs::{Radiographs, Sample};
 use crate::data::picture::contact_sheet;
+use crate::data::radiographs::{Radiographs, Sample};
 use crate::metric;
 use crate::models::autoencoder::{AutoencoderKl, AutoencoderKlConfig};
 use crate::models::images::{stack, to_images};
@@ -41,7 +41,12 @@ pub struct KlLoss {
 
 impl Default for KlLoss {
     fn default() -> Self {
-        Self { reconstruction: Reconstruction::Squared, kl_weight: 1e-6, crop: None, gradient_weight: 0.0 }
+        Self {
+            reconstruction: Reconstruction::Squared,
+            kl_weight: 1e-6,
+            crop: None,
+            gradient_weight: 0.0,
+        }
     }
 }
 
@@ -85,7 +90,8 @@ impl Samples for Images {
     }
 
     fn get(&self, index: u64, position: u64) -> Result<Item, SampleError> {
-        let sample = self.radiographs.get(index as usize).map_err(|_| SampleError::new("unreadable"))?;
+        let sample =
+            self.radiographs.get(index as usize).map_err(|_| SampleError::new("unreadable"))?;
         let (square, side) = (&sample.square, self.crop_size);
         let mut draws = self.crop.at(position);
         let mut place = || draws.below((square.size - side + 1) as u64) as usize;
@@ -153,12 +159,14 @@ impl Task for AutoencoderTask {
         if self.loss.gradient_weight > 0.0 {
             total = total + gradient_difference(restored, images) * self.loss.gradient_weight;
         }
-        let parts = vec![("train/reconstruction", reconstruction.inner()), ("train/kl", kl.inner())];
+        let parts =
+            vec![("train/reconstruction", reconstruction.inner()), ("train/kl", kl.inner())];
         Loss { total, parts }
     }
 
     fn validate(&self, ema: &AutoencoderKl) -> Result<Vec<(&'static str, f64)>> {
-        let restored = reconstruct(ema, &self.valid, self.valid.len(), self.batch_size, &self.device)?;
+        let restored =
+            reconstruct(ema, &self.valid, self.valid.len(), self.batch_size, &self.device)?;
         let mut sum = 0.0;
         for (sample, restored) in &restored {
             let square = &sample.square;
@@ -169,7 +177,9 @@ impl Task for AutoencoderTask {
 
     fn preview(&self, ema: &AutoencoderKl) -> Result<Option<Gray>> {
         let shown = reconstruct(ema, &self.valid, 8, self.batch_size, &self.device)?;
-        let tiles = shown.into_iter().flat_map(|(sample, restored)| [sample.square.pixels.clone(), restored]);
+        let tiles = shown
+            .into_iter()
+            .flat_map(|(sample, restored)| [sample.square.pixels.clone(), restored]);
         Ok(Some(contact_sheet(
             &tiles.collect::<Vec<_>>(),
             self.valid.size(),
@@ -196,7 +206,8 @@ pub fn reconstruct(
     let indices: Vec<usize> = (0..count.min(images.len())).collect();
     for chunk in indices.chunks(batch_size) {
         let samples = chunk.iter().map(|&at| images.get(at)).collect::<Result<Vec<_>, _>>()?;
-        let batch = stack(samples.iter().map(|sample| &sample.square.pixels[..]), images.size(), device);
+        let batch =
+            stack(samples.iter().map(|sample| &sample.square.pixels[..]), images.size(), device);
         let latents = model.encode(batch * 2.0 - 1.0).mean;
         out.extend(samples.into_iter().zip(to_images(model.decode(latents))?));
     }
@@ -206,7 +217,8 @@ pub fn reconstruct(
 fn gradient_difference(a: Tensor<4>, b: Tensor<4>) -> Tensor<1> {
     let [_, _, height, width] = a.dims();
     let difference = a - b;
-    let down = difference.clone().slice_dim(2, 1..height) - difference.clone().slice_dim(2, 0..height - 1);
+    let down =
+        difference.clone().slice_dim(2, 1..height) - difference.clone().slice_dim(2, 0..height - 1);
     let right = difference.clone().slice_dim(3, 1..width) - difference.slice_dim(3, 0..width - 1);
     (down.abs().mean() + right.abs().mean()) * 0.5
 }

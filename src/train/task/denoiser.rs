@@ -59,7 +59,13 @@ struct Noised {
 }
 
 impl Noised {
-    fn new(latents: Arc<Latents>, schedule: Schedule, dropout: f64, seed: u64, group: &str) -> Self {
+    fn new(
+        latents: Arc<Latents>,
+        schedule: Schedule,
+        dropout: f64,
+        seed: u64,
+        group: &str,
+    ) -> Self {
         let stream = |what: &str| Stream::new(seed, &format!("{group}/{what}"));
         Self {
             latents,
@@ -100,7 +106,8 @@ impl DenoiserTask {
         let [channels, height, width] = self.train.latent_shape();
         let shape = [items.len(), channels, height, width];
         let gather = |part: fn(&Item) -> &[f32]| {
-            let values: Vec<f32> = items.iter().flat_map(|item| part(item).iter().copied()).collect();
+            let values: Vec<f32> =
+                items.iter().flat_map(|item| part(item).iter().copied()).collect();
             Tensor::<4>::from_data(TensorData::new(values, shape), device)
         };
         let (clean, noise) = (gather(|item| &item.clean), gather(|item| &item.noise));
@@ -149,13 +156,22 @@ impl Task for DenoiserTask {
         ))
     }
 
-    fn loss(&mut self, model: &Denoiser, _ema: &Denoiser, items: &[Item], _progress: Progress) -> Loss {
+    fn loss(
+        &mut self,
+        model: &Denoiser,
+        _ema: &Denoiser,
+        items: &[Item],
+        _progress: Progress,
+    ) -> Loss {
         let device = self.device.clone().autodiff();
         let (errors, weights) = self.errors(model, items, &device);
         let count = weights.len();
         let weights = Tensor::<1>::from_data(TensorData::new(weights, [count]), &device);
         let unweighted = errors.clone().inner().mean();
-        Loss { total: (errors * weights).mean(), parts: vec![("train/unweighted_loss", unweighted)] }
+        Loss {
+            total: (errors * weights).mean(),
+            parts: vec![("train/unweighted_loss", unweighted)],
+        }
     }
 
     /// The unweighted loss over the validation split, noise and times fixed by the seed.

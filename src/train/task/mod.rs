@@ -27,8 +27,13 @@ pub trait Task {
     fn samples(&self) -> Arc<dyn Samples<Item = Self::Item>>;
 
     /// The loss of a micro-batch, a mean over its items, on the autodiff device. Shape [1].
-    fn loss(&mut self, model: &Self::Model, ema: &Self::Model, items: &[Self::Item], progress: Progress)
-    -> Loss;
+    fn loss(
+        &mut self,
+        model: &Self::Model,
+        ema: &Self::Model,
+        items: &[Self::Item],
+        progress: Progress,
+    ) -> Loss;
 
     /// After the weights took a step.
     fn after_step(&mut self, _progress: Progress) {}

@@ -6,11 +6,11 @@ use super::*;
 fn an_interrupted_ingest_goes_on_and_a_second_one_has_nothing_to_do() {
     let place = Place::new();
     let whole = Place::new();
-    let expected = whole.ingest(&phantoms(1000)).unwrap();
+    let expected = whole.ingest(&phantoms(300)).unwrap();
     let mut calls = 0;
-    let stopped = ingest(&phantoms(1000), &place.root(), &place.catalog(), &mut |_| {
+    let stopped = ingest(&phantoms(300), &place.root(), &place.catalog(), &mut |_| {
         calls += 1;
-        if calls == 600 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        if calls == 200 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     });
     assert!(matches!(stopped, Err(IngestError::Stopped)));
     let catalog = place.open();
@@ -19,15 +19,15 @@ fn an_interrupted_ingest_goes_on_and_a_second_one_has_nothing_to_do() {
     drop(catalog);
 
     let mut first_done = None;
-    let resumed = ingest(&phantoms(1000), &place.root(), &place.catalog(), &mut |progress| {
+    let resumed = ingest(&phantoms(300), &place.root(), &place.catalog(), &mut |progress| {
         first_done.get_or_insert(progress.done);
         ControlFlow::Continue(())
     })
     .unwrap();
-    assert_eq!((resumed.opened, first_done), (400, Some(601)));
+    assert_eq!((resumed.opened, first_done), (100, Some(201)));
     assert_eq!(resumed.fingerprint, expected.fingerprint);
     assert_eq!(resumed.counts, expected.counts);
-    assert_eq!(place.ingest(&phantoms(1000)).unwrap().opened, 0);
+    assert_eq!(place.ingest(&phantoms(300)).unwrap().opened, 0);
 }
 
 /// The part of [`a_killed_ingest_goes_on`] that is killed; does nothing by itself.
@@ -36,19 +36,19 @@ fn killed_child() {
     let Some(folder) = std::env::var_os("UMBRA_TEST_KILLED_CHILD") else { return };
     let folder = Path::new(&folder);
     let slowly = &mut |_| {
-        std::thread::sleep(std::time::Duration::from_micros(200));
+        std::thread::sleep(std::time::Duration::from_millis(2));
         ControlFlow::Continue(())
     };
-    ingest(&phantoms(1280), folder, &folder.join("catalog.sqlite"), slowly).unwrap();
+    ingest(&phantoms(320), folder, &folder.join("catalog.sqlite"), slowly).unwrap();
 }
 
 #[test]
 fn a_killed_ingest_goes_on() {
     let undisturbed = Place::new();
-    let expected = undisturbed.ingest(&phantoms(1280)).unwrap();
+    let expected = undisturbed.ingest(&phantoms(320)).unwrap();
     let folder = tempfile::tempdir().unwrap();
     let catalog = folder.path().join("catalog.sqlite");
-    for delay_ms in [20, 80, 110, 140, 170, 200] {
+    for delay_ms in [20, 150, 200, 250, 300] {
         let mut child = std::process::Command::new(std::env::current_exe().unwrap())
             .args(["ingest::resume::killed_child", "--exact"])
             .env("UMBRA_TEST_KILLED_CHILD", folder.path())
@@ -66,7 +66,7 @@ fn a_killed_ingest_goes_on() {
         }
     }
     let keep_on = &mut |_| ControlFlow::Continue(());
-    let summary = ingest(&phantoms(1280), folder.path(), &catalog, keep_on).unwrap();
+    let summary = ingest(&phantoms(320), folder.path(), &catalog, keep_on).unwrap();
     assert_eq!(summary.fingerprint, expected.fingerprint);
     assert_eq!(summary.counts, expected.counts);
 }

@@ -15,8 +15,8 @@ use crate::data::{
     loader::{SampleError, Samples},
     radiographs::Radiographs,
 };
-use crate::metric::{self, Features};
 use crate::encode::embed_all;
+use crate::metric::{self, Features};
 use crate::models::Init;
 use crate::models::encoder::{Vit, VitConfig};
 use crate::models::images::{normalise, stack};
@@ -26,7 +26,10 @@ use crate::train::learning_rate::cosine;
 use anyhow::{Context, Result};
 use burn::{
     module::Module,
-    tensor::{Device, Tensor, TensorData, activation::{log_softmax, softmax}},
+    tensor::{
+        Device, Tensor, TensorData,
+        activation::{log_softmax, softmax},
+    },
 };
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
@@ -120,7 +123,9 @@ impl Dino {
                 demand(iterations > 0, "centering.iterations is 0; expected at least 1".into());
             }
         }
-        for (name, value) in [("final_weight_decay", self.final_weight_decay), ("koleo", self.koleo)] {
+        for (name, value) in
+            [("final_weight_decay", self.final_weight_decay), ("koleo", self.koleo)]
+        {
             demand(value >= 0.0 && value.is_finite(), format!("{name} is {value}; expected at least 0"));
         }
         for (name, value) in [
@@ -199,7 +204,8 @@ impl Samples for Viewed {
     }
 
     fn get(&self, index: u64, position: u64) -> Result<Item, SampleError> {
-        let sample = self.radiographs.get(index as usize).map_err(|_| SampleError::new("unreadable"))?;
+        let sample =
+            self.radiographs.get(index as usize).map_err(|_| SampleError::new("unreadable"))?;
         Ok(Item { views: self.views.draw(&sample.square, &mut self.stream.at(position)) })
     }
 }
@@ -240,7 +246,8 @@ impl Task for DinoTask {
         let size = self.dino.views.global_size.unwrap_or(self.train.size());
         // View-major: all first views, then all second ones.
         let globals = |device: &Device| {
-            let views = (0..2).flat_map(|view| items.iter().map(move |item| &item.views.globals[view][..]));
+            let views =
+                (0..2).flat_map(|view| items.iter().map(move |item| &item.views.globals[view][..]));
             stack(views, size, device)
         };
         let targets = teacher.head.forward(teacher.embed(globals(&self.device)), false); // [2B, K]
@@ -252,7 +259,9 @@ impl Task for DinoTask {
                     self.center.clone() * momentum + targets.mean_dim(0) * (1.0 - momentum);
                 sharp
             }
-            Centering::SinkhornKnopp { iterations } => sinkhorn_knopp(targets / temperature, iterations),
+            Centering::SinkhornKnopp { iterations } => {
+                sinkhorn_knopp(targets / temperature, iterations)
+            }
         };
         let entropy = -(sharp.clone() * (sharp.clone() + 1e-9).log()).sum_dim(1).mean();
 
@@ -273,7 +282,8 @@ impl Task for DinoTask {
         let sharp = Tensor::from_inner(sharp);
         let mut sum = Tensor::<1>::zeros([1], &device);
         for teacher_view in 0..2 {
-            let target = sharp.clone().slice_dim(0, teacher_view * batch..(teacher_view + 1) * batch);
+            let target =
+                sharp.clone().slice_dim(0, teacher_view * batch..(teacher_view + 1) * batch);
             for view in (0..num_views).filter(|&view| view != teacher_view) {
                 let log_view = log_student.clone().slice_dim(0, view * batch..(view + 1) * batch);
                 sum = sum - (target.clone() * log_view).sum_dim(1).mean();

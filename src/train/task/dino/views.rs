@@ -56,21 +56,31 @@ impl Views {
     /// Faults, each what follows the section's name; `patch` is the encoder's.
     pub fn faults(&self, patch: usize) -> Vec<String> {
         let mut faults = Vec::new();
-        for (name, (low, high)) in [("global_area", self.global_area), ("local_area", self.local_area)] {
+        for (name, (low, high)) in
+            [("global_area", self.global_area), ("local_area", self.local_area)]
+        {
             if !(low > 0.0 && low <= high && high <= 1.0) {
-                faults.push(format!("views.{name} is ({low}, {high}); expected 0 < low <= high <= 1"));
+                faults.push(format!(
+                    "views.{name} is ({low}, {high}); expected 0 < low <= high <= 1"
+                ));
             }
         }
-        if self.num_local > 0 && (self.local_size == 0 || !self.local_size.is_multiple_of(patch.max(1))) {
+        if self.num_local > 0
+            && (self.local_size == 0 || !self.local_size.is_multiple_of(patch.max(1)))
+        {
             let size = self.local_size;
-            faults.push(format!("views.local_size is {size}; expected a multiple of the patch ({patch})"));
+            faults.push(format!(
+                "views.local_size is {size}; expected a multiple of the patch ({patch})"
+            ));
         }
         if !(1.0..=4.0).contains(&self.aspect) {
             faults.push(format!("views.aspect is {}; expected 1 to 4", self.aspect));
         }
         if self.global_size.is_some_and(|size| size == 0 || !size.is_multiple_of(patch.max(1))) {
             let size = self.global_size.unwrap_or_default();
-            faults.push(format!("views.global_size is {size}; expected a multiple of the patch ({patch})"));
+            faults.push(format!(
+                "views.global_size is {size}; expected a multiple of the patch ({patch})"
+            ));
         }
         let shares = [self.intensity, self.blur.0, self.blur.1];
         if shares.iter().any(|share| !(0.0..=1.0).contains(share)) {
@@ -88,7 +98,9 @@ impl Views {
         let (global, local) = (self.global_size.unwrap_or(square.size), self.local_size);
         Drawn {
             globals: (0..2).map(|_| view(self.global_area, global, self.blur.0)).collect(),
-            locals: (0..self.num_local).map(|_| view(self.local_area, local, self.blur.1)).collect(),
+            locals: (0..self.num_local)
+                .map(|_| view(self.local_area, local, self.blur.1))
+                .collect(),
         }
     }
 
@@ -101,7 +113,8 @@ impl Views {
             for pixel in &mut pixels {
                 *pixel = f64::from(pixel.clamp(0.0, 1.0)).powf(gamma) as f32;
             }
-            let mean = pixels.iter().map(|&value| f64::from(value)).sum::<f64>() / pixels.len() as f64;
+            let mean =
+                pixels.iter().map(|&value| f64::from(value)).sum::<f64>() / pixels.len() as f64;
             for pixel in &mut pixels {
                 let value = (f64::from(*pixel) - mean) * contrast + mean * brightness;
                 *pixel = value.clamp(0.0, 1.0) as f32;
@@ -136,9 +149,7 @@ fn crop(
     let options = fir::ResizeOptions::new()
         .crop(left, top, width, height)
         .resize_alg(fir::ResizeAlg::Convolution(fir::FilterType::Bilinear));
-    fir::Resizer::new()
-        .resize(&from, &mut to, &options)
-        .expect("the crop lies inside the square");
+    fir::Resizer::new().resize(&from, &mut to, &options).expect("the crop lies inside the square");
     to.buffer()
         .chunks_exact(4)
         .map(|bytes| f32::from_ne_bytes(bytes.try_into().expect("4 bytes")))
@@ -208,7 +219,8 @@ mod tests {
     fn blur_keeps_the_mean_and_flattens_noise() {
         let noise: Vec<f32> = Stream::new(3, "blur").at(0).normals(32 * 32);
         let smooth = gaussian_blur(&noise, 32, 1.5);
-        let power = |values: &[f32]| values.iter().map(|v| v * v).sum::<f32>() / values.len() as f32;
+        let power =
+            |values: &[f32]| values.iter().map(|v| v * v).sum::<f32>() / values.len() as f32;
         assert!(power(&smooth) < 0.2 * power(&noise));
         let flat = gaussian_blur(&vec![0.25; 32 * 32], 32, 1.0);
         assert!(flat.iter().all(|value| (value - 0.25).abs() < 1e-6));
