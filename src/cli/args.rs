@@ -39,6 +39,7 @@ pub(super) enum Verb {
     /// Images to latents and condition tokens, and what that needs.
     Encode(At),
     /// Train one network, or all three, and what that needs.
+    #[command(allow_missing_positional = true)]
     Train(Train),
     /// Draw images, and what that needs.
     Sample(At),

@@ -104,18 +104,22 @@ pub fn save(checkpoint: &Checkpoint, stage: &Path, keep: usize) -> Result<PathBu
 ///
 /// When there are checkpoints and none of them is whole.
 pub fn newest(stage: &Path) -> Result<Option<PathBuf>> {
-    let all = list(stage)?;
-    for folder in &all {
-        match artifact::verify(folder) {
-            Ok(()) => return Ok(Some(folder.clone())),
-            Err(error) => tracing::warn!(%error, "passing over a damaged checkpoint"),
+    let mut newest_damage = None;
+    for folder in list(stage)? {
+        match artifact::verify(&folder) {
+            Ok(()) => return Ok(Some(folder)),
+            Err(error) => {
+                tracing::warn!(%error, "passing over a damaged checkpoint");
+                newest_damage.get_or_insert(error);
+            }
         }
     }
-    ensure!(
-        all.is_empty(),
-        "no whole checkpoint is left in {}; remove the folder to train again",
-        stage.display()
-    );
+    if let Some(error) = newest_damage {
+        let stage = stage.display();
+        return Err(error).with_context(|| {
+            format!("no whole checkpoint is left in {stage}; remove the folder to train again")
+        });
+    }
     Ok(None)
 }
 

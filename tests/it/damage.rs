@@ -47,8 +47,10 @@ fn where_no_checkpoint_is_whole_one_sentence_says_so() {
     let errors: Vec<&str> =
         ended.stderr.lines().filter(|line| line.starts_with("error: ")).collect();
     let expected = format!(
-        "error: stage autoencoder failed: no whole checkpoint is left in {}; remove the folder to train again",
-        stage.display()
+        "error: stage autoencoder failed: no whole checkpoint is left in {}; remove the folder to train again: \
+         {}/optimizer.safetensors is damaged: its content does not match its hash",
+        stage.display(),
+        all[0].display()
     );
     assert_eq!(errors, [expected]);
     assert_eq!(checkpoint::list(&stage).unwrap(), all, "nothing was removed");
@@ -70,4 +72,44 @@ fn a_damaged_store_is_told_and_not_used() {
         last.starts_with("error: stage encode failed: the store is damaged; remove its folder"),
         "{last}"
     );
+}
+
+#[test]
+fn a_checkpoint_of_a_newer_umbra_is_refused_by_name() {
+    let run = super::binary::finished().join("tiny");
+    let text = fs::read_to_string(newest(&run, "encoder").join("state.json")).unwrap();
+    let home = tempfile::tempdir().unwrap();
+    for (old, new, expected) in [
+        (
+            "\"schema\": 1",
+            "\"schema\": 2",
+            "has layout version 2; this umbra reads up to 1: use a newer umbra",
+        ),
+        ("\"schema\": 1", "\"shema\": 1", "is not a checkpoint's state"),
+        ("\"step\"", "\"steps\"", "is damaged"),
+    ] {
+        assert!(text.contains(old));
+        fs::write(home.path().join("state.json"), text.replace(old, new)).unwrap();
+        let error = checkpoint::header(home.path()).unwrap_err();
+        assert!(error.to_string().ends_with(expected), "{error:#}");
+    }
+}
+
+#[test]
+fn as_many_checkpoints_are_kept_as_the_recipe_says() {
+    let run = super::binary::finished().join("tiny");
+    for stage in ["encoder", "autoencoder", "denoiser"] {
+        let folders = checkpoint::list(&run.join(stage)).unwrap();
+        assert_eq!(folders.len(), 2, "{stage}");
+        assert!(folders[0] > folders[1], "newest first");
+        for folder in folders {
+            umbra::artifact::verify(&folder).unwrap();
+            let saved = checkpoint::load(&folder).unwrap();
+            assert_eq!(
+                saved.model.keys().collect::<Vec<_>>(),
+                saved.ema.keys().collect::<Vec<_>>()
+            );
+            assert!(folder.ends_with(format!("checkpoint-{:012}", saved.header.images_seen)));
+        }
+    }
 }

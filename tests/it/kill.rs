@@ -63,23 +63,26 @@ fn killed_at_random_moments_it_ends_with_the_same_bits() {
 
 #[test]
 fn asked_to_stop_it_says_75_and_goes_on_to_the_same_bits() {
+    // Measured before anything runs beside it.
+    let duration = REFERENCE.duration;
     let home = tempfile::tempdir().unwrap();
     let mut moments = Stream::new(2, "stop").at(0);
     let mut stopped = 0;
     for _ in 0..3 {
         let mut child = start(&mut short(home.path()));
-        // Handlers are there once the run's folder is: a signal before that ends any program.
+        // Handlers are there once the run's log is: a signal before that ends any program.
         wait_for(&home.path().join("tiny/log.txt"));
-        thread::sleep(REFERENCE.duration.mul_f64(0.4 * moments.uniform()));
-        let is_running = child.try_wait().unwrap().is_none();
-        signal(&child, SIGTERM);
-        let status = child.wait().unwrap();
-        if is_running {
-            assert_eq!(status.code(), Some(75));
-            stopped += 1;
+        thread::sleep(duration.mul_f64(0.4 * moments.uniform()));
+        if child.try_wait().unwrap().is_none() {
+            signal(&child, SIGTERM);
+        }
+        match child.wait().unwrap().code() {
+            Some(75) => stopped += 1,
+            // The last stage was over before it looked for a signal.
+            code => assert_eq!(code, Some(0)),
         }
     }
-    assert!(stopped >= 2, "only {stopped} of 3 signals met a running process");
+    assert!(stopped >= 2, "only {stopped} of 3 signals met a running stage");
     let last = done(&mut short(home.path()));
     assert!(!last.stderr.contains("damaged"), "{}", last.stderr);
     assert_same(home.path(), "after SIGTERM");

@@ -168,7 +168,8 @@ fn an_evaluation_of_samples_needs_samples() {
     expect_test::expect![[r#"
         error: wrong.ron cannot be run:
           - evaluate: Frechet needs images, but sample is empty
-    "#]].assert_eq(&ended.stderr);
+    "#]]
+    .assert_eq(&ended.stderr);
 }
 
 #[test]

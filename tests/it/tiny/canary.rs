@@ -18,7 +18,9 @@ fn patient_ids_stay_where_they_were() {
         let name = format!("images/{index:02}.png");
         let image = phantom::render(5, index, 32).image;
         let levels = image.pixels.iter().map(|value| (value * 255.0) as u8).collect();
-        image::GrayImage::from_raw(32, 32, levels).unwrap().save(root.join(&name)).unwrap();
+        let picture =
+            image::GrayImage::from_raw(image.width as u32, image.height as u32, levels).unwrap();
+        picture.save(root.join(&name)).unwrap();
         let split = ["train", "train", "train", "val"][index as usize % 4];
         let label = ["Effusion", "No Finding"][index as usize % 2];
         writeln!(table, "{name},{CANARY}-{index},{split},{label}").unwrap();

@@ -139,7 +139,7 @@ fn wrong_arguments_are_refused() {
         (&["--device", ""], "device \"\" is not known"),
         (&["--threads", "0"], "--threads is 0"),
         (&["--threads", "100000"], "--threads is 100000"),
-        (&["--threads", "-1"], "--threads"),
+        (&["--threads", "-1"], "'-1'"),
         (&["--threads", "two"], "--threads"),
         (&["--data-rot", "x"], "--data-rot"),
         (&["another.ron"], "another.ron"),
@@ -195,12 +195,14 @@ fn messages_point_at_the_letter() {
         error: wrong.ron:6:5: Expected comma
           |     data: (source: Phantom(images: 160), size: 32),
           |     ^
-    "#]].assert_eq(&first("seed: 1,", "seed: 1"));
+    "#]]
+    .assert_eq(&first("seed: 1,", "seed: 1"));
     expect_test::expect![[r#"
         error: wrong.ron:17:26: Integer is out of bounds
           |             batch_size: -16,
           |                          ^
-    "#]].assert_eq(&first("batch_size: 16", "batch_size: -16"));
+    "#]]
+    .assert_eq(&first("batch_size: 16", "batch_size: -16"));
     let desk = Desk::new(tiny_with("", "").as_bytes());
     let ended = desk.refused(&["run", "wrong.ron", "--set", "train.image=5"]);
     expect_test::expect![[r#"

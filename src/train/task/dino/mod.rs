@@ -107,7 +107,10 @@ impl Dino {
             ("teacher_temperature.0", self.teacher_temperature.0),
             ("teacher_temperature.1", self.teacher_temperature.1),
         ] {
-            demand(value > 0.0 && value.is_finite(), format!("{name} is {value}; expected above 0"));
+            demand(
+                value > 0.0 && value.is_finite(),
+                format!("{name} is {value}; expected above 0"),
+            );
         }
         let momentum = self.teacher_momentum;
         demand(
@@ -126,7 +129,10 @@ impl Dino {
         for (name, value) in
             [("final_weight_decay", self.final_weight_decay), ("koleo", self.koleo)]
         {
-            demand(value >= 0.0 && value.is_finite(), format!("{name} is {value}; expected at least 0"));
+            demand(
+                value >= 0.0 && value.is_finite(),
+                format!("{name} is {value}; expected at least 0"),
+            );
         }
         for (name, value) in [
             ("hidden", self.head.hidden),
