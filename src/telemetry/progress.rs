@@ -40,6 +40,15 @@ pub(crate) fn beside_bars(write: impl FnOnce()) {
 
 static BARS: LazyLock<MultiProgress> = LazyLock::new(MultiProgress::new);
 
+/// `seconds` as people say it: `48 s`, `3 min 20 s`, `2 h 05 min`.
+pub fn duration(seconds: f64) -> String {
+    match seconds.max(0.0).round() as u64 {
+        seconds @ 0..60 => format!("{seconds} s"),
+        seconds @ 60..3600 => format!("{} min {:02} s", seconds / 60, seconds % 60),
+        seconds => format!("{} h {:02} min", seconds / 3600, seconds / 60 % 60),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -52,14 +61,5 @@ mod tests {
         bar.set_position(50);
         assert!(bar.is_hidden() && bar.position() == 50);
         bar.finish_and_clear();
-    }
-}
-
-/// `seconds` as people say it: `48 s`, `3 min 20 s`, `2 h 05 min`.
-pub fn duration(seconds: f64) -> String {
-    match seconds.max(0.0).round() as u64 {
-        seconds @ 0..60 => format!("{seconds} s"),
-        seconds @ 60..3600 => format!("{} min {:02} s", seconds / 60, seconds % 60),
-        seconds => format!("{} h {:02} min", seconds / 3600, seconds / 60 % 60),
     }
 }

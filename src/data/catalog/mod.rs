@@ -186,7 +186,7 @@ impl Catalog {
     /// It is the same wherever the files are and in whatever order they were ingested.
     pub fn fingerprint(&self) -> Result<String, CatalogError> {
         self.finished()?;
-        let mut digests = self.sql(|connection| row::digests(connection))?;
+        let mut digests = self.sql(row::digests)?;
         digests.sort_unstable();
         let mut hasher = blake3::Hasher::new_derive_key("umbra catalog fingerprint v1");
         digests.iter().for_each(|digest| {
@@ -198,7 +198,7 @@ impl Catalog {
     /// How many of what there are.
     pub fn counts(&self) -> Result<Counts, CatalogError> {
         self.finished()?;
-        self.sql(|connection| counts::count(connection))
+        self.sql(counts::count)
     }
 
     fn finished(&self) -> Result<(), CatalogError> {
@@ -221,7 +221,7 @@ impl Catalog {
         filter: &str,
         params: impl rusqlite::Params,
     ) -> Result<Vec<Entry>, CatalogError> {
-        let (vocabulary, mut labels) = self.sql(|connection| row::labels(connection))?;
+        let (vocabulary, mut labels) = self.sql(row::labels)?;
         let rows = self.sql(|connection| {
             let mut statement = connection.prepare(&format!(
                 "SELECT id, dataset, path, phantom, patient, view, width, height, hash, window, report, \

@@ -17,6 +17,8 @@ use std::io;
 use std::path::{Component, Path, PathBuf};
 
 /// Where images come from.
+// A recipe holds a handful: boxing the largest would only hide it.
+#[allow(clippy::large_enum_variant)]
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub enum Source {
     /// Synthetic chest radiographs, made on demand.
