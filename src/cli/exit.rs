@@ -36,6 +36,11 @@ pub(super) fn code(error: &anyhow::Error) -> u8 {
             || cause.is::<DeviceError>()
             || cause.is::<BadArgument>()
             || cause.is::<SourceError>()
+            // Transparent: what is inside does not show in the chain.
+            || matches!(
+                cause.downcast_ref(),
+                Some(IngestError::Source(_) | IngestError::Twice { .. })
+            )
     }) {
         BAD_RECIPE
     } else if has(&|cause| {
@@ -47,7 +52,7 @@ pub(super) fn code(error: &anyhow::Error) -> u8 {
             || cause.is::<WeightsFileError>()
             || matches!(
                 cause.downcast_ref(),
-                Some(IngestError::Damaged { .. } | IngestError::Split(_))
+                Some(IngestError::Damaged { .. } | IngestError::Split(_) | IngestError::Catalog(_))
             )
             || matches!(
                 cause.downcast_ref(),

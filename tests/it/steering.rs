@@ -39,9 +39,8 @@ fn swapped_embeddings_swap_what_the_outputs_look_like() {
     let [by_embedding, by_pixels] = swapped(home.path());
     // Each of a pair's two images must be nearer to its own source than to the other's, at the same noise:
     // by chance a quarter of the pairs, and none at all if the condition were ignored.
-    println!("swapped by embedding {by_embedding:.3}, by pixels {by_pixels:.3}, of {PAIRS} pairs");
-    assert!(by_embedding > 0.8, "{by_embedding}");
-    assert!(by_pixels > 0.5, "{by_pixels}");
+    assert!(by_embedding > 0.8, "{by_embedding} of {PAIRS} pairs (measured: 0.98)");
+    assert!(by_pixels > 0.5, "{by_pixels} of {PAIRS} pairs (measured: 0.70)");
 }
 
 /// The part of the pairs whose outputs swap, told by the encoder and by correlation of pixels.
