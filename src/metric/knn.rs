@@ -16,7 +16,8 @@ pub struct KnnAccuracy {
     pub labels: Vec<Option<f64>>,
 }
 
-/// Predicts each of `queries`' labels from its `k` nearest images among `references`, by cosine.
+/// Predicts each of `queries`' labels from its `k` nearest images among `references`, by cosine after
+/// subtracting the references' mean.
 ///
 /// For each label the `k` nearest references where it is known vote: present when it is more frequent among
 /// them than among all references, a tie goes the way of the nearest. Balanced accuracy is the mean of the accuracies where the label is present and where it
@@ -56,7 +57,10 @@ fn judge(
     assert!(query_labels.iter().all(|label| label.len() == queries.len()));
     references.finite()?;
     queries.finite()?;
-    let (reference_rows, query_rows) = (references.directions(None), queries.directions(None));
+    // Without the mean, what all images have in common would decide.
+    let mean = references.mean();
+    let (reference_rows, query_rows) =
+        (references.directions(Some(&mean)), queries.directions(Some(&mean)));
     let predictions: Vec<Vec<Option<bool>>> = query_rows
         .par_iter()
         .enumerate()
