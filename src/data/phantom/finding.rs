@@ -204,13 +204,15 @@ impl Lesion {
                 let spots = (0..num_spots).map(|_| {
                     // Up to 30 mm across: what is larger is called a mass.
                     let radius = between(draws, 1.25, 1.5);
-                    (zone.place(draws, side, body, radius + 0.4), radius)
+                    let (center, fits) = zone.place(draws, side, body, radius + 0.4);
+                    // In a lung that little is left of, a smaller one.
+                    (center, if fits { radius } else { 0.85 * radius })
                 });
                 Self::Nodule { side, zone, spots: spots.collect() }
             }
             Finding::Opacity => {
                 let zone = Zone::draw(draws, shares_lung);
-                let center = zone.place(draws, side, body, 2.2);
+                let (center, _) = zone.place(draws, side, body, 2.2);
                 let num_patches = 5 + draws.below(4);
                 let patches = (0..num_patches).map(|patch| {
                     // The first lies in the middle, so that the whole never falls outside the lung.
@@ -236,8 +238,9 @@ impl Zone {
         zones[draws.below(num_zones) as usize]
     }
 
-    /// A point of this third of a lung, `margin` away from whatever is not lung.
-    fn place(self, draws: &mut Draws, side: Side, body: &Body<'_>, margin: f32) -> Point {
+    /// A point of this third of a lung, `margin` away from whatever is not lung; as far as there is one,
+    /// which the second value tells.
+    fn place(self, draws: &mut Draws, side: Side, body: &Body<'_>, margin: f32) -> (Point, bool) {
         let cavity = body.cavity(side);
         let (first, last) = match self {
             Self::Upper => (0.12, 0.38),
@@ -262,6 +265,6 @@ impl Zone {
                 break;
             }
         }
-        best.1
+        (best.1, best.0 == 9)
     }
 }

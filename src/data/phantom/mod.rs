@@ -33,7 +33,7 @@ use std::collections::BTreeMap;
 use view::{Framing, View};
 
 /// Changes whenever the same (seed, index, size) gives another picture, mask or report.
-pub const VERSION: u32 = 2;
+pub const VERSION: u32 = 3;
 
 /// One image with everything known about it. All pictures have the image's size.
 #[derive(Debug, Clone, PartialEq)]
