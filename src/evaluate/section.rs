@@ -26,7 +26,7 @@ pub enum Evaluation {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Neighbours {
-    /// Training images that vote on each validation image.
+    /// Images of other patients that vote on each training and validation image.
     pub neighbours: usize,
     /// Labels to tell; none: all of them.
     pub labels: Vec<String>,

@@ -31,14 +31,18 @@ pub fn accuracy(
     judge(references, queries, k, |_, _| true)
 }
 
-/// [`accuracy`] of each image of one set among all the others.
-pub fn accuracy_leave_one_out(
+/// [`accuracy`] of each image of one set among those of all other `groups` (patients, say): an image's own
+/// group, which shares its labels for other reasons than likeness, has no vote.
+pub fn accuracy_leave_group_out<G: PartialEq + Sync>(
     features: Features,
     labels: Labels,
+    groups: &[G],
     k: usize,
 ) -> Result<KnnAccuracy, Refusal> {
+    assert_eq!(groups.len(), features.len(), "each image has one group");
     at_least(2, features.len())?;
-    judge((features, labels), (features, labels), k, |query, reference| query != reference)
+    let is_other = |query: usize, reference: usize| groups[query] != groups[reference];
+    judge((features, labels), (features, labels), k, is_other)
 }
 
 fn judge(
@@ -137,7 +141,8 @@ mod tests {
         let (rows, label) = two_clusters();
         let rows = Features::new(&rows, 2);
         let blind: Vec<Option<bool>> = (0..40).map(|index| Some(index * 7 % 40 < 20)).collect();
-        let found = accuracy_leave_one_out(rows, &[label, blind], 5).unwrap();
+        let each_its_own: Vec<usize> = (0..rows.len()).collect();
+        let found = accuracy_leave_group_out(rows, &[label, blind], &each_its_own, 5).unwrap();
         assert_eq!(found.labels[0], Some(1.0));
         let chance = found.labels[1].unwrap();
         assert!((0.2..0.8).contains(&chance), "{chance}");
