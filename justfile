@@ -20,7 +20,7 @@ quickstart:
     cargo run --release -- run recipes/quickstart.ron
 # the build with CUDA, about 20 minutes of two cores; needs neither toolkit nor GPU
 check-cuda:
-    CUDARC_CUDA_VERSION=12080 cargo build --release --features cuda --target-dir target/cuda
+    CUDARC_CUDA_VERSION=13000 cargo build --release --features cuda --target-dir target/cuda
 # documentation of the library, opened
 docs:
     cargo doc --no-deps --release --open

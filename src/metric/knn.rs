@@ -149,6 +149,21 @@ mod tests {
         assert_eq!(found.mean, (1.0 + chance) / 2.0);
     }
 
+    /// Twins that only each other could tell: without the group's own votes they are told no better than wrongly.
+    #[test]
+    fn a_group_has_no_vote_on_its_own() {
+        let angles = (0..20).map(|pair| pair as f32 * std::f32::consts::TAU / 20.0);
+        let rows: Vec<f32> = angles.flat_map(|at| [at.cos(), at.sin()].repeat(2)).collect();
+        // Neighbouring pairs alternate, so the nearest other pair is always of the other kind.
+        let label: Vec<Option<bool>> = (0..40).map(|image| Some(image / 2 % 2 == 0)).collect();
+        let (features, labels) = (Features::new(&rows, 2), [label]);
+        let pairs: Vec<usize> = (0..40).map(|image| image / 2).collect();
+        let images: Vec<usize> = (0..40).collect();
+        let accuracy =
+            |groups: &[usize]| accuracy_leave_group_out(features, &labels, groups, 1).unwrap().mean;
+        assert_eq!((accuracy(&images), accuracy(&pairs)), (1.0, 0.0));
+    }
+
     #[test]
     fn the_unknown_neither_votes_nor_counts() {
         let (rows, mut label) = two_clusters();
