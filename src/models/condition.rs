@@ -62,7 +62,7 @@ pub struct Condition {
 }
 
 impl Condition {
-    /// `tokens` [B, N, d] to [B, N + 1, D], the learned token last. Where `keep` [B] is 0 rather than 1
+    /// `tokens` [B, N, d] to [B, N + 1, D], the learned token last. Where `keep` `[B]` is 0 rather than 1
     /// the projected tokens are replaced by learned null tokens.
     pub fn forward(&self, tokens: Tensor<3>, keep: Tensor<1>) -> Tensor<3> {
         let [b, _n, _d] = tokens.dims();

@@ -25,7 +25,7 @@ impl Moments {
         self.mean.clone() + self.logvar.clone().mul_scalar(0.5).exp() * noise
     }
 
-    /// Kullback-Leibler divergence from the standard normal, in nats, summed over each image: [B].
+    /// Kullback-Leibler divergence from the standard normal, in nats, summed over each image: `[B]`.
     pub fn kl(&self) -> Tensor<1> {
         let [b, ..] = self.mean.dims();
         let logvar = self.logvar.clone();

@@ -103,7 +103,7 @@ impl Unet {
         &self.config
     }
 
-    /// `noisy` latents [B, C, h, w] at `timesteps` [B], guided by `context` [B, K, D], to a prediction
+    /// `noisy` latents [B, C, h, w] at `timesteps` `[B]`, guided by `context` [B, K, D], to a prediction
     /// [B, out, h, w] in f32.
     pub fn forward(&self, noisy: Tensor<4>, timesteps: Tensor<1>, context: Tensor<3>) -> Tensor<4> {
         self.forward_pooled(noisy, timesteps, context, None)

@@ -12,7 +12,7 @@ use burn::tensor::ops::ConvOptions;
 pub struct Conv2d {
     /// [out, in, kernel, kernel], as PyTorch keeps it.
     pub weight: Param<Tensor<4>>,
-    /// [out].
+    /// `[out]`.
     pub bias: Option<Param<Tensor<1>>>,
     /// Step of the kernel, in pixels.
     pub stride: usize,

@@ -10,7 +10,7 @@ use burn::tensor::module::linear;
 pub struct Linear {
     /// [out, in], as PyTorch keeps it.
     pub weight: Param<Tensor<2>>,
-    /// [out].
+    /// `[out]`.
     pub bias: Option<Param<Tensor<1>>>,
 }
 

@@ -11,9 +11,9 @@ use burn::tensor::{FloatDType, Tensor};
 /// each channel (Wu & He 2018).
 #[derive(Module, Debug)]
 pub struct GroupNorm {
-    /// Scale, [C].
+    /// Scale, `[C]`.
     pub weight: Param<Tensor<1>>,
-    /// Shift, [C].
+    /// Shift, `[C]`.
     pub bias: Param<Tensor<1>>,
     /// Groups of channels; divides C.
     pub num_groups: usize,
@@ -65,9 +65,9 @@ impl GroupNorm {
 /// Normalises the last axis to mean 0 and variance 1, then scales and shifts (Ba et al. 2016).
 #[derive(Module, Debug)]
 pub struct LayerNorm {
-    /// Scale, [D].
+    /// Scale, `[D]`.
     pub weight: Param<Tensor<1>>,
-    /// Shift, [D].
+    /// Shift, `[D]`.
     pub bias: Param<Tensor<1>>,
     /// Added to the variance.
     pub epsilon: f64,

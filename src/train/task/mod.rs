@@ -26,7 +26,7 @@ pub trait Task {
     /// The samples, with everything random already drawn by their position.
     fn samples(&self) -> Arc<dyn Samples<Item = Self::Item>>;
 
-    /// The loss of a micro-batch, a mean over its items, on the autodiff device. Shape [1].
+    /// The loss of a micro-batch, a mean over its items, on the autodiff device. Shape `[1]`.
     fn loss(
         &mut self,
         model: &Self::Model,
@@ -90,8 +90,8 @@ impl Progress {
 
 /// A loss and whatever else is worth a curve.
 pub struct Loss {
-    /// Shape [1], tracked.
+    /// Shape `[1]`, tracked.
     pub total: Tensor<1>,
-    /// Other scalars, shape [1], not tracked.
+    /// Other scalars, shape `[1]`, not tracked.
     pub parts: Vec<(&'static str, Tensor<1>)>,
 }
