@@ -72,7 +72,8 @@ pub struct Dino {
     pub final_weight_decay: f64,
     /// Images during which the prototypes stand still.
     pub freeze_prototypes: u64,
-    /// Weight of the KoLeo regulariser (arXiv 2304.07193), which spreads embeddings apart. 0 for none.
+    /// Weight of the KoLeo regulariser (arXiv 2304.07193), which spreads embeddings apart, summed over the two
+    /// global views. 0 for none.
     pub koleo: f64,
 }
 
