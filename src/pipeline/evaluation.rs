@@ -16,7 +16,6 @@ use crate::interrupt;
 use crate::metric::{self, Features, Refusal, Subsets};
 use crate::models::encoder::Vit;
 use crate::random::{Permutation, Stream};
-use crate::sample::generate::Generator;
 use crate::sample::sampler::{Ddim, Sampler};
 use crate::sample::stage;
 use crate::telemetry::{metrics, progress};
@@ -85,16 +84,7 @@ impl Run {
         let autoencoder = self.autoencoder()?;
         let denoiser = self.denoiser()?;
         let (train, valid) = self.latents()?;
-        let mut generator = Generator {
-            denoiser: &denoiser,
-            autoencoder: &autoencoder,
-            diffusion: &self.recipe.diffusion,
-            scale: train.scale(),
-            latent_shape: train.latent_shape(),
-            token_shape: train.token_shape(),
-            sampler: Sampler::Ddim(Ddim::default()),
-            device,
-        };
+        let mut generator = self.generator(&denoiser, &autoencoder, &train);
         let mut page = Page {
             recipe: self.resolved.clone(),
             environment: self.described(),

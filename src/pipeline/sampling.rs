@@ -2,6 +2,9 @@
 
 use super::{Ended, Run, Stage, Timing, text};
 use crate::artifact;
+use crate::encode::Latents;
+use crate::models::autoencoder::AutoencoderKl;
+use crate::models::denoiser::Denoiser;
 use crate::sample::generate::Generator;
 use crate::sample::manifold::Strategy;
 use crate::sample::sampler::{Ddim, Sampler};
@@ -22,6 +25,25 @@ impl Run {
             .upstream(&self.store_hash()?)
             .upstream(&self.weights_hash(Stage::Denoiser)?)
             .finish())
+    }
+
+    /// What draws images as `latents` are scaled; its sampler is DDIM until somebody says otherwise.
+    pub(super) fn generator<'a>(
+        &'a self,
+        denoiser: &'a Denoiser,
+        autoencoder: &'a AutoencoderKl,
+        latents: &Latents,
+    ) -> Generator<'a> {
+        Generator {
+            denoiser,
+            autoencoder,
+            diffusion: &self.recipe.diffusion,
+            scale: latents.scale(),
+            latent_shape: latents.latent_shape(),
+            token_shape: latents.token_shape(),
+            sampler: Sampler::Ddim(Ddim::default()),
+            device: &self.place.device,
+        }
     }
 
     /// Removes what sampling from other weights has left half done.
@@ -51,16 +73,7 @@ impl Run {
             .with_context(|| format!("cannot create {}", partial.display()))?;
         let (train, _) = self.latents()?;
         let (denoiser, autoencoder) = (self.denoiser()?, self.autoencoder()?);
-        let mut generator = Generator {
-            denoiser: &denoiser,
-            autoencoder: &autoencoder,
-            diffusion: &self.recipe.diffusion,
-            scale: train.scale(),
-            latent_shape: train.latent_shape(),
-            token_shape: train.token_shape(),
-            sampler: Sampler::Ddim(Ddim::default()),
-            device: &self.place.device,
-        };
+        let mut generator = self.generator(&denoiser, &autoencoder, &train);
         let sources = Sources { radiographs: &self.ingested()?.train, latents: &train };
         let total = self.recipe.sample.iter().map(Strategy::images).sum::<usize>() as u64;
         let bar = progress::bar(Stage::Sample.name(), 0, total);
