@@ -8,7 +8,7 @@ mod plot;
 
 pub use figure::Figure;
 pub use html::html;
-pub use page::{Curve, Page, Picture, ReportError, Series};
+pub use page::{Curve, Page, Picture, Series};
 
 use figure::FigureMap;
 use serde::ser::{Serialize, SerializeMap, Serializer};

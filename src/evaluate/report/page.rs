@@ -1,6 +1,6 @@
 use super::{Report, html};
-use std::io::{self, Write};
-use std::path::{Path, PathBuf};
+use crate::artifact::{self, ArtifactError};
+use std::path::Path;
 
 /// Everything that `report.html` shows.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -52,37 +52,15 @@ pub struct Series {
     pub points: Vec<(f64, f64)>,
 }
 
-/// Why a report was not written.
-#[derive(Debug, thiserror::Error)]
-#[error("cannot write {}", path.display())]
-pub struct ReportError {
-    /// The file.
-    pub path: PathBuf,
-    /// What the file system said.
-    pub source: io::Error,
-}
-
 impl Page {
     /// Writes `report.json` and `report.html` into `folder`, each complete or not at all.
-    pub fn write(&self, folder: &Path) -> Result<(), ReportError> {
+    pub fn write(&self, folder: &Path) -> Result<(), ArtifactError> {
         let mut json = serde_json::to_string_pretty(&self.report)
             .expect("a report has string keys and finite numbers");
         json.push('\n');
-        replace(&folder.join("report.json"), json.as_bytes())?;
-        replace(&folder.join("report.html"), html(self).as_bytes())
+        artifact::write_file(&folder.join("report.json"), json.as_bytes())?;
+        artifact::write_file(&folder.join("report.html"), html(self).as_bytes())
     }
-}
-
-/// Writes beside `path`, then renames.
-fn replace(path: &Path, bytes: &[u8]) -> Result<(), ReportError> {
-    let partial = path.with_extension("partial");
-    let write = || {
-        let mut file = std::fs::File::create(&partial)?;
-        file.write_all(bytes)?;
-        file.sync_all()?;
-        std::fs::rename(&partial, path)
-    };
-    write().map_err(|source| ReportError { path: path.into(), source })
 }
 
 #[cfg(test)]
