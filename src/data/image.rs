@@ -62,23 +62,10 @@ impl Gray {
         if (width, height) == (self.width, self.height) {
             return self.clone();
         }
-        let bytes = self.pixels.iter().flat_map(|value| value.to_ne_bytes()).collect();
-        let from = fir::images::Image::from_vec_u8(
-            self.width as u32,
-            self.height as u32,
-            bytes,
-            fir::PixelType::F32,
-        )
-        .expect("a grey image has width · height values");
-        let mut to = fir::images::Image::new(width as u32, height as u32, fir::PixelType::F32);
-        fir::Resizer::new()
-            .resize(&from, &mut to, &fir::ResizeOptions::new())
-            .expect("both images hold f32 values");
-        let pixels = to
-            .buffer()
-            .chunks_exact(4)
-            .map(|bytes| f32::from_ne_bytes(bytes.try_into().expect("4 bytes")).clamp(0.0, 1.0))
-            .collect();
+        let options = fir::ResizeOptions::new();
+        let mut pixels =
+            resample(&self.pixels, [self.width, self.height], [width, height], &options);
+        pixels.iter_mut().for_each(|value| *value = value.clamp(0.0, 1.0));
         Gray { width, height, pixels }
     }
 }
@@ -95,6 +82,29 @@ impl Square {
         let Rect { x: left, y: top, width, height } = self.content;
         (left..left + width).contains(&x) && (top..top + height).contains(&y)
     }
+}
+
+/// `pixels` of an image `from` [width, height] at the size `to`, filter and part of the image as in `options`;
+/// a part must lie inside the image. Values are as the filter leaves them, beyond [0, 1] where it overshoots.
+pub(crate) fn resample(
+    pixels: &[f32],
+    from: [usize; 2],
+    to: [usize; 2],
+    options: &fir::ResizeOptions,
+) -> Vec<f32> {
+    let [[from_width, from_height], [width, height]] =
+        [from, to].map(|size| size.map(|side| side as u32));
+    let bytes = pixels.iter().flat_map(|value| value.to_ne_bytes()).collect();
+    let from = fir::images::Image::from_vec_u8(from_width, from_height, bytes, fir::PixelType::F32)
+        .expect("an image has width · height values");
+    let mut to = fir::images::Image::new(width, height, fir::PixelType::F32);
+    fir::Resizer::new()
+        .resize(&from, &mut to, options)
+        .expect("both images hold f32 values, and the part lies inside");
+    to.buffer()
+        .chunks_exact(4)
+        .map(|bytes| f32::from_ne_bytes(bytes.try_into().expect("4 bytes")))
+        .collect()
 }
 
 #[cfg(test)]

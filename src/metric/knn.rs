@@ -16,67 +16,39 @@ pub struct KnnAccuracy {
     pub labels: Vec<Option<f64>>,
 }
 
-/// Predicts each of `queries`' labels from its `k` nearest images among `references`, by cosine after
-/// subtracting the references' mean.
+/// Predicts each image's labels from its `k` nearest images of other `groups` (patients, say), by cosine after
+/// subtracting the mean: an image's own group, which shares its labels for other reasons than likeness, has no
+/// vote.
 ///
-/// For each label the `k` nearest references where it is known vote: present when it is more frequent among
-/// them than among all references, a tie goes the way of the nearest. Balanced accuracy is the mean of the accuracies where the label is present and where it
-/// is absent. Labels that lack either among the queries, or are known in no reference, are left out;
-/// refuses when none is left.
-pub fn accuracy(
-    references: (Features, Labels),
-    queries: (Features, Labels),
-    k: usize,
-) -> Result<KnnAccuracy, Refusal> {
-    judge(references, queries, k, |_, _| true)
-}
-
-/// [`accuracy`] of each image of one set among those of all other `groups` (patients, say): an image's own
-/// group, which shares its labels for other reasons than likeness, has no vote.
+/// For each label the `k` nearest of those where it is known vote: present when it is more frequent among them
+/// than among all of those, a tie goes the way of the nearest. Balanced accuracy is the mean of the accuracies
+/// where the label is present and where it is absent. Labels that are not known to be present in one image and
+/// absent in another are left out; refuses when none is left.
 pub fn accuracy_leave_group_out<G: PartialEq + Sync>(
     features: Features,
     labels: Labels,
     groups: &[G],
     k: usize,
 ) -> Result<KnnAccuracy, Refusal> {
-    assert_eq!(groups.len(), features.len(), "each image has one group");
-    at_least(2, features.len())?;
-    let is_other = |query: usize, reference: usize| groups[query] != groups[reference];
-    judge((features, labels), (features, labels), k, is_other)
-}
-
-fn judge(
-    (references, reference_labels): (Features, Labels),
-    (queries, query_labels): (Features, Labels),
-    k: usize,
-    may_vote: impl Fn(usize, usize) -> bool + Sync,
-) -> Result<KnnAccuracy, Refusal> {
     assert!(k > 0, "no neighbours, no votes");
-    assert_eq!(
-        reference_labels.len(),
-        query_labels.len(),
-        "references and queries label differently"
-    );
-    assert!(reference_labels.iter().all(|label| label.len() == references.len()));
-    assert!(query_labels.iter().all(|label| label.len() == queries.len()));
-    references.finite()?;
-    queries.finite()?;
+    assert_eq!(groups.len(), features.len(), "each image has one group");
+    assert!(labels.iter().all(|label| label.len() == features.len()));
+    at_least(2, features.len())?;
+    features.finite()?;
     // Without the mean, what all images have in common would decide.
-    let mean = references.mean();
-    let (reference_rows, query_rows) =
-        (references.directions(Some(&mean)), queries.directions(Some(&mean)));
-    let predictions: Vec<Vec<Option<bool>>> = query_rows
+    let rows = features.directions(Some(&features.mean()));
+    let predictions: Vec<Vec<Option<bool>>> = rows
         .par_iter()
-        .enumerate()
-        .map(|(query, row)| {
-            let likeness: Vec<f64> = reference_rows.iter().map(|other| dot(row, other)).collect();
+        .zip(groups)
+        .map(|(row, group)| {
+            let likeness: Vec<f64> = rows.iter().map(|other| dot(row, other)).collect();
             let mut nearest: Vec<usize> =
-                (0..likeness.len()).filter(|&reference| may_vote(query, reference)).collect();
+                (0..rows.len()).filter(|&other| groups[other] != *group).collect();
             nearest.sort_by(|&a, &b| likeness[b].total_cmp(&likeness[a]));
-            reference_labels.iter().map(|known| vote(known, &nearest, k)).collect()
+            labels.iter().map(|known| vote(known, &nearest, k)).collect()
         })
         .collect();
-    let labels: Vec<Option<f64>> = query_labels
+    let labels: Vec<Option<f64>> = labels
         .iter()
         .enumerate()
         .map(|(label, truth)| {
@@ -172,10 +144,11 @@ mod tests {
         label[0] = None;
         label[1] = None;
         let labels = [label.clone(), wrong_but_unknown];
-        let found = accuracy((features, &labels), (features, &labels), 1).unwrap();
+        let each_its_own: Vec<usize> = (0..features.len()).collect();
+        let found = accuracy_leave_group_out(features, &labels, &each_its_own, 1).unwrap();
         assert_eq!(found, KnnAccuracy { mean: 1.0, labels: vec![Some(1.0), None] });
         let only_present = [vec![Some(true); 40]];
-        let found = accuracy((features, &only_present), (features, &only_present), 1);
+        let found = accuracy_leave_group_out(features, &only_present, &each_its_own, 1);
         assert_eq!(found, Err(Refusal::NoLabel));
     }
 

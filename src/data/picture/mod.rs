@@ -4,8 +4,7 @@ mod font;
 
 use crate::artifact::{self, ArtifactError};
 use crate::data::image::Gray;
-use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 /// Bits per stored pixel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,14 +44,6 @@ pub enum PictureError {
     /// The file cannot be put in its place.
     #[error(transparent)]
     Artifact(#[from] ArtifactError),
-    /// The file system refused.
-    #[error("cannot write {}", path.display())]
-    Write {
-        /// The file.
-        path: PathBuf,
-        /// What the file system said.
-        source: io::Error,
-    },
 }
 
 impl Provenance<'_> {
@@ -78,17 +69,6 @@ impl Provenance<'_> {
 pub fn write(path: &Path, image: &Gray, from: &Provenance<'_>) -> Result<(), PictureError> {
     let png = gray_png(image, Depth::Eight, &from.text())?;
     Ok(artifact::write_file(path, &png)?)
-}
-
-/// Writes `image` as a grey PNG with `text` (keyword, text) in it; see [`gray_png`].
-pub fn write_gray_png(
-    path: &Path,
-    image: &Gray,
-    depth: Depth,
-    text: &[(String, String)],
-) -> Result<(), PictureError> {
-    let png = gray_png(image, depth, text)?;
-    std::fs::write(path, png).map_err(|source| PictureError::Write { path: path.into(), source })
 }
 
 /// `image` as the bytes of a grey PNG; values outside [0, 1] are clamped, NaN is black.
@@ -173,6 +153,7 @@ const BACKGROUND: f32 = 0.16;
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::io;
 
     fn ramp() -> Gray {
         Gray { width: 3, height: 2, pixels: vec![-0.5, 0.0, 0.25, 0.5, 1.0, f32::NAN] }
@@ -223,11 +204,11 @@ mod tests {
         let nothing = Gray { width: 0, height: 0, pixels: vec![] };
         assert!(matches!(gray_png(&nothing, Depth::Eight, &[]), Err(PictureError::Encode(_))));
         let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("missing").join("a.png");
-        let error = write_gray_png(&path, &ramp(), Depth::Eight, &[]).unwrap_err();
-        assert!(matches!(error, PictureError::Write { .. }), "{error}");
+        let from = Provenance { contents: Contents::Synthetic, recipe: "tiny", seed: 7 };
+        let error = write(&folder.path().join("missing").join("a.png"), &ramp(), &from);
+        assert!(matches!(error, Err(PictureError::Artifact(_))), "{error:?}");
         let path = folder.path().join("a.png");
-        write_gray_png(&path, &ramp(), Depth::Eight, &[]).unwrap();
+        write(&path, &ramp(), &from).unwrap();
         assert_eq!(decoded(&std::fs::read(path).unwrap()).0.width, 3);
     }
 

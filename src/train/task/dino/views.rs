@@ -1,6 +1,6 @@
 //! The views of one image that self-distillation compares: large crops and small ones.
 
-use crate::data::image::Square;
+use crate::data::image::{Square, resample};
 use crate::random::Draws;
 use fast_image_resize as fir;
 use serde::{Deserialize, Serialize};
@@ -137,23 +137,10 @@ fn crop(
     let width = (side * area.sqrt() * stretch).min(side);
     let height = (side * area.sqrt() / stretch).min(side);
     let (left, top) = (draws.range(0.0, side - width), draws.range(0.0, side - height));
-    let bytes: Vec<u8> = square.pixels.iter().flat_map(|value| value.to_ne_bytes()).collect();
-    let from = fir::images::Image::from_vec_u8(
-        square.size as u32,
-        square.size as u32,
-        bytes,
-        fir::PixelType::F32,
-    )
-    .expect("a square has size · size values");
-    let mut to = fir::images::Image::new(size as u32, size as u32, fir::PixelType::F32);
     let options = fir::ResizeOptions::new()
         .crop(left, top, width, height)
         .resize_alg(fir::ResizeAlg::Convolution(fir::FilterType::Bilinear));
-    fir::Resizer::new().resize(&from, &mut to, &options).expect("the crop lies inside the square");
-    to.buffer()
-        .chunks_exact(4)
-        .map(|bytes| f32::from_ne_bytes(bytes.try_into().expect("4 bytes")))
-        .collect()
+    resample(&square.pixels, [square.size; 2], [size; 2], &options)
 }
 
 /// A separable Gaussian blur with the borders repeated.
