@@ -35,50 +35,13 @@ impl EmaConfig {
     }
 }
 
-/// The running mean itself: a module like the one it follows, off the autodiff graph.
-#[derive(Debug)]
-pub struct Ema<M> {
-    config: EmaConfig,
-    updates: u64,
-    module: Option<M>,
-}
-
-impl<M: Module> Ema<M> {
-    /// Starts at the weights of `module`.
-    pub fn new(config: EmaConfig, module: &M) -> Self {
-        Self::resumed(config, module, 0)
-    }
-
-    /// Goes on from a saved mean and the number of updates it had.
-    pub fn resumed(config: EmaConfig, mean: &M, updates: u64) -> Self {
-        Self { config, updates, module: Some(mean.valid()) }
-    }
-
-    /// Moves the mean towards the weights of `module`. Waits for nothing.
-    pub fn update(&mut self, module: &M) {
-        let decay = self.config.decay_at(self.updates);
-        let mean = self.module.take().expect("the mean is there between updates");
-        self.module = Some(blend(mean, module, decay));
-        self.updates += 1;
-    }
-
-    /// The mean, ready for inference.
-    pub fn module(&self) -> &M {
-        self.module.as_ref().expect("the mean is there between updates")
-    }
-
-    /// Updates so far: with the weights of [`Ema::module`], all there is to save.
-    pub fn updates(&self) -> u64 {
-        self.updates
-    }
-}
-
-/// `decay` · `mean` + (1 − `decay`) · `module`, parameter by parameter.
+/// `decay` · `mean` + (1 − `decay`) · `module`, parameter by parameter, as `mean` + (1 − `decay`) · (`module` −
+/// `mean`): what does not change, because it does not learn, stays as it is to the bit.
 pub fn blend<M: Module>(mean: M, module: &M, decay: f64) -> M {
     let mut values = flat_values(module);
     map_flat_values(mean, &mut |name, _rank, mean| {
         let value = values.remove(name).expect("the mean has the parameters of its module");
-        mean.mul_scalar(decay) + value.mul_scalar(1.0 - decay)
+        mean.clone() + (value - mean).mul_scalar(1.0 - decay)
     })
 }
 
@@ -111,18 +74,21 @@ mod tests {
 
     #[test]
     fn the_mean_follows_by_its_formula() {
-        let config = EmaConfig { decay: 0.75, warm_up: false };
-        let mut ema = Ema::new(config.clone(), &net(1.0, 8.0));
-        assert_eq!(values(ema.module()), [1.0, 2.0, 8.0]);
-        ema.update(&net(5.0, 0.0));
-        assert_eq!(values(ema.module()), [2.0, 4.0, 6.0]);
-        let mut resumed = Ema::resumed(config, ema.module(), ema.updates());
-        for ema in [&mut ema, &mut resumed] {
-            ema.update(&net(6.0, 2.0));
-            assert_eq!(values(ema.module()), [3.0, 6.0, 5.0]);
-            assert_eq!(ema.updates(), 2);
+        let mean = blend(net(1.0, 8.0).valid(), &net(5.0, 0.0), 0.75);
+        assert_eq!(values(&mean), [2.0, 4.0, 6.0]);
+        let mean = blend(mean, &net(6.0, 2.0), 0.75);
+        assert_eq!(values(&mean), [3.0, 6.0, 5.0]);
+        assert!(!mean.weight.val().device().is_autodiff());
+    }
+
+    #[test]
+    fn what_does_not_change_stays_to_the_bit() {
+        let module = net(0.1, 1.0 / 3.0);
+        let mut mean = module.valid();
+        for decay in [0.1, 0.5, 0.9, 0.999] {
+            mean = blend(mean, &module, decay);
         }
-        assert!(!ema.module().weight.val().device().is_autodiff());
+        assert_eq!(values(&mean), values(&module));
     }
 
     #[test]
@@ -138,8 +104,7 @@ mod tests {
     #[test]
     fn the_followed_module_still_learns() {
         let module = net(1.0, 1.0);
-        let mut ema = Ema::new(EmaConfig::default(), &module);
-        ema.update(&module);
+        blend(module.valid(), &module, 0.5);
         assert!(module.weight.val().is_require_grad());
         let blended = blend(net(0.0, 0.0), &module, 0.5);
         assert!(blended.weight.val().is_require_grad(), "a leaf stays a leaf");
