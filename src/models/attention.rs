@@ -4,7 +4,7 @@ use super::{cast, cast_like};
 use burn::tensor::activation::softmax;
 use burn::tensor::module::attention as fused;
 use burn::tensor::ops::AttentionModuleOptions;
-use burn::tensor::{FloatDType, Tensor};
+use burn::tensor::{Bool, FloatDType, Tensor};
 
 /// Largest score matrix held at once, in elements over batch and heads: 256 MiB in f32.
 const MAX_SCORES: usize = 1 << 26;
@@ -15,28 +15,65 @@ const MAX_SCORES: usize = 1 << 26;
 /// Without gradients this is the backend's fused kernel, which never holds the scores. With them
 /// the products are spelt out, over slices of the queries where the scores would be large.
 pub fn attention(q: Tensor<4>, k: Tensor<4>, v: Tensor<4>) -> Tensor<4> {
-    if !q.is_autodiff() && !k.is_autodiff() && !v.is_autodiff() {
-        return fused(q, k, v, None, None, AttentionModuleOptions::default());
-    }
+    attend(q, k, v, None)
+}
+
+/// [`attention`] in which queries do not see the keys that `hidden` [1 or B, 1 or heads, 1 or N, M] marks.
+///
+/// A query that sees no key at all gives 0.
+pub fn masked_attention(
+    q: Tensor<4>,
+    k: Tensor<4>,
+    v: Tensor<4>,
+    hidden: Tensor<4, Bool>,
+) -> Tensor<4> {
+    attend(q, k, v, Some(hidden))
+}
+
+fn attend(q: Tensor<4>, k: Tensor<4>, v: Tensor<4>, hidden: Option<Tensor<4, Bool>>) -> Tensor<4> {
     let [batch, heads, num_queries, _] = q.dims();
     let num_keys = k.dims()[2];
+    let hidden = hidden.map(|hidden| hidden.expand([batch, heads, num_queries, num_keys]));
+    if !q.is_autodiff() && !k.is_autodiff() && !v.is_autodiff() {
+        return fused(q, k, v, hidden, None, AttentionModuleOptions::default());
+    }
     let rows = (MAX_SCORES / (batch * heads * num_keys).max(1)).clamp(1, num_queries);
     if rows == num_queries {
-        return spelt_out(q, k, v);
+        return spelt_out(q, k, v, hidden);
     }
-    let slices = q.split(rows, 2).into_iter().map(|q| spelt_out(q, k.clone(), v.clone()));
+    let slices = (0..num_queries).step_by(rows).map(|start| {
+        let rows = rows.min(num_queries - start);
+        let hidden = hidden.clone().map(|hidden| hidden.narrow(2, start, rows));
+        spelt_out(q.clone().narrow(2, start, rows), k.clone(), v.clone(), hidden)
+    });
     Tensor::cat(slices.collect(), 2)
 }
 
 /// The probabilities [B, heads, N, M] with which each query attends to each key, in f32.
 pub fn weights(q: Tensor<4>, k: Tensor<4>) -> Tensor<4> {
-    let scale = 1.0 / (q.dims()[3] as f64).sqrt();
-    let q = cast(q, FloatDType::F32).mul_scalar(scale);
-    softmax(q.matmul(cast(k, FloatDType::F32).swap_dims(2, 3)), 3)
+    softmax(scores(q, k), 3)
 }
 
-fn spelt_out(q: Tensor<4>, k: Tensor<4>, v: Tensor<4>) -> Tensor<4> {
-    cast_like(weights(q, k), &v).matmul(v)
+fn scores(q: Tensor<4>, k: Tensor<4>) -> Tensor<4> {
+    let scale = 1.0 / (q.dims()[3] as f64).sqrt();
+    let q = cast(q, FloatDType::F32).mul_scalar(scale);
+    q.matmul(cast(k, FloatDType::F32).swap_dims(2, 3))
+}
+
+fn spelt_out(
+    q: Tensor<4>,
+    k: Tensor<4>,
+    v: Tensor<4>,
+    hidden: Option<Tensor<4, Bool>>,
+) -> Tensor<4> {
+    let weights = match hidden {
+        None => weights(q, k),
+        // Not minus infinity, which makes NaN of a query that sees nothing.
+        Some(hidden) => {
+            softmax(scores(q, k).mask_fill(hidden.clone(), f32::MIN), 3).mask_fill(hidden, 0.0)
+        }
+    };
+    cast_like(weights, &v).matmul(v)
 }
 
 /// [B, N, heads · d] to [B, heads, N, d].
