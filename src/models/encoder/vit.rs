@@ -1,13 +1,15 @@
 //! The vision transformer of DINO v1, DINOv2 and DINOv2 with registers, with DINOv2's parameter names.
 
-use super::VitConfig;
+use super::feed_forward::FeedForward;
+use super::layer_scale::LayerScale;
+use super::patches;
 use super::position::{Resampling, resample};
+use super::{Flavor, PoolerAct, VitConfig};
 use crate::models::attention::{self, attention, merge_heads, split_heads};
 use crate::models::layers::{Conv2d, LayerNorm, Linear};
 use crate::models::{Compute, Fill, Init, cast_like, leave};
 use burn::module::{Module, Param};
 use burn::tensor::Tensor;
-use burn::tensor::activation::gelu;
 
 impl VitConfig {
     /// The network, untrained: truncated normal weights, PyTorch's default for the patch projection.
@@ -30,6 +32,9 @@ impl VitConfig {
                 layer: (0..self.num_hidden_layers).map(|_| Block::new(self, init)).collect(),
             },
             layernorm: LayerNorm::new(init, width, self.layer_norm_eps),
+            pooler: self.pooler_size.map(|size| Pooler {
+                dense: Linear::filled(init, width, size, small, Some(Fill::Zeros)),
+            }),
             config: self.clone(),
             compute: Compute::default(),
         }
@@ -42,6 +47,7 @@ pub struct Vit {
     embeddings: Embeddings,
     encoder: Encoder,
     layernorm: LayerNorm,
+    pooler: Option<Pooler>,
     #[module(skip)]
     config: VitConfig,
     #[module(skip)]
@@ -68,6 +74,23 @@ impl Vit {
             tokens = block.forward(tokens);
         }
         leave(self.layernorm.forward(tokens))
+    }
+
+    /// transformers' `pooler_output` [B, D'] of the tokens that [`forward`](Self::forward) gave: DINOv2's class
+    /// token, or what the pooler makes of `ViTModel`'s; none where there is no pooler.
+    pub fn pooled(&self, tokens: &Tensor<3>) -> Option<Tensor<2>> {
+        let class = tokens.clone().narrow(1, 0, 1).squeeze_dim::<2>(1);
+        match (self.config.flavor, &self.pooler) {
+            (Flavor::Dinov2, _) => Some(class),
+            (Flavor::Vit, Some(pooler)) => {
+                let pooled = pooler.dense.forward(class);
+                Some(match self.config.pooler_act {
+                    PoolerAct::Tanh => pooled.tanh(),
+                    PoolerAct::Linear => pooled,
+                })
+            }
+            (Flavor::Vit, None) => None,
+        }
     }
 
     /// What the class token attends to in the last block, per head, over the patches: [B, heads, N],
@@ -98,17 +121,12 @@ impl Vit {
 
     /// [B, C, H, W] to [B, 1 + R + N, D].
     fn embed(&self, pixels: Tensor<4>) -> Tensor<3> {
-        let [b, c, h, w] = pixels.dims();
-        let VitConfig { num_channels, patch_size, hidden_size, .. } = self.config;
-        let pixels = if c == 1 && num_channels > 1 {
-            pixels.expand([b, num_channels, h, w])
-        } else {
-            pixels
-        };
+        let [b, _c, h, w] = pixels.dims();
+        let VitConfig { patch_size, hidden_size, .. } = self.config;
         let grid = [h / patch_size, w / patch_size];
         let embeddings = &self.embeddings;
-        let patches = embeddings.patch_embeddings.projection.forward(self.compute.enter(pixels));
-        let patches = patches.flatten::<3>(2, 3).swap_dims(1, 2); // [B, N, D]
+        let patches =
+            patches::project(&embeddings.patch_embeddings.projection, pixels, self.compute);
         let (class_position, positions) = self.positions(grid);
         let patches = patches.clone() + cast_like(positions, &patches);
         let class = embeddings.cls_token.val() + class_position;
@@ -166,7 +184,7 @@ struct Block {
     attention: SelfAttention,
     layer_scale1: Option<LayerScale>,
     norm2: LayerNorm,
-    mlp: Mlp,
+    mlp: FeedForward,
     layer_scale2: Option<LayerScale>,
 }
 
@@ -174,11 +192,8 @@ impl Block {
     fn new(config: &VitConfig, init: &mut Init) -> Self {
         let (width, inner) = (config.hidden_size, config.intermediate_size);
         let (weight, zeros) = (Fill::TruncatedNormal(0.02), Some(Fill::Zeros));
-        let scale = |init: &mut Init| {
-            config
-                .layer_scale
-                .map(|start| LayerScale { lambda1: init.param([width], Fill::Constant(start)) })
-        };
+        let scale =
+            |init: &mut Init| config.layer_scale.map(|start| LayerScale::new(init, width, start));
         let qkv_bias = config.qkv_bias.then_some(Fill::Zeros);
         Self {
             norm1: LayerNorm::new(init, width, config.layer_norm_eps),
@@ -193,28 +208,23 @@ impl Block {
             },
             layer_scale1: scale(init),
             norm2: LayerNorm::new(init, width, config.layer_norm_eps),
-            mlp: Mlp {
-                fc1: Linear::filled(init, width, inner, weight, zeros),
-                fc2: Linear::filled(init, inner, width, weight, zeros),
-            },
+            mlp: FeedForward::new(init, width, inner, config.use_swiglu_ffn),
             layer_scale2: scale(init),
         }
     }
 
     fn forward(&self, tokens: Tensor<3>) -> Tensor<3> {
         let branch = self.attention.forward(self.norm1.forward(tokens.clone()));
-        let tokens = tokens + LayerScale::apply(&self.layer_scale1, branch);
-        let branch = self.norm2.forward(tokens.clone());
-        let branch = self.mlp.fc2.forward(gelu(self.mlp.fc1.forward(branch)));
-        tokens + LayerScale::apply(&self.layer_scale2, branch)
+        let tokens = tokens + scaled(&self.layer_scale1, branch);
+        let branch = self.mlp.forward(self.norm2.forward(tokens.clone()));
+        tokens + scaled(&self.layer_scale2, branch)
     }
 
     fn flops(&self, n: usize) -> u64 {
         let Projections { query, key, value } = &self.attention.attention;
-        let linears =
-            [query, key, value, &self.attention.output.dense, &self.mlp.fc1, &self.mlp.fc2];
-        let width = query.weight.lazy_shape()[0];
-        linears.iter().map(|linear| linear.flops(n)).sum::<u64>() + attention::flops(n, n, width)
+        let linears = [query, key, value, &self.attention.output.dense];
+        let linears = linears.iter().map(|linear| linear.flops(n)).sum::<u64>();
+        linears + attention::flops(n, n, query.weight.lazy_shape()[0]) + self.mlp.flops(n)
     }
 }
 
@@ -250,23 +260,15 @@ struct Output {
     dense: Linear,
 }
 
+/// One more layer on the class token, with a tanh: `ViTModel` only.
 #[derive(Module, Debug)]
-struct Mlp {
-    fc1: Linear,
-    fc2: Linear,
+struct Pooler {
+    dense: Linear,
 }
 
-/// A learned factor per channel on a residual branch (Touvron et al. 2021).
-#[derive(Module, Debug)]
-struct LayerScale {
-    lambda1: Param<Tensor<1>>,
-}
-
-impl LayerScale {
-    fn apply(scale: &Option<Self>, branch: Tensor<3>) -> Tensor<3> {
-        match scale {
-            Some(scale) => cast_like(scale.lambda1.val(), &branch).unsqueeze::<3>() * branch,
-            None => branch,
-        }
+fn scaled(scale: &Option<LayerScale>, branch: Tensor<3>) -> Tensor<3> {
+    match scale {
+        Some(scale) => scale.forward(branch),
+        None => branch,
     }
 }

@@ -3,7 +3,9 @@
 //! In memory the parameters carry DINOv2's names. Files of a DINO v1 network (transformers' `ViTModel`)
 //! name the same parameters otherwise; [`VitConfig::to_file`] and [`VitConfig::from_file`] translate.
 
-use crate::models::{ConfigError, check_multiple, check_positive};
+use crate::models::{
+    ConfigError, MOST, check_at_most, check_depth, check_multiple, check_positive,
+};
 use burn::tensor::TensorData;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -18,6 +20,16 @@ pub enum Flavor {
     Vit,
     /// `Dinov2Model`, or `Dinov2WithRegistersModel` where there are registers.
     Dinov2,
+}
+
+/// What a pooler's affine map is followed by.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum PoolerAct {
+    /// The hyperbolic tangent.
+    #[default]
+    Tanh,
+    /// Nothing: what umbra exports, where the pooler is the identity.
+    Linear,
 }
 
 /// Sizes of a vision transformer, in transformers' words.
@@ -48,6 +60,12 @@ pub struct VitConfig {
     pub qkv_bias: bool,
     /// Whether there is a token for masked patches; `Dinov2` only.
     pub mask_token: bool,
+    /// Whether the feed-forward part is gated, as DINOv2-giant's is; `Dinov2` only.
+    pub use_swiglu_ffn: bool,
+    /// Width of `pooler_output`; none for no pooler. `Vit` only.
+    pub pooler_size: Option<usize>,
+    /// What the pooler ends with.
+    pub pooler_act: PoolerAct,
     /// Which names the files use.
     pub flavor: Flavor,
 }
@@ -68,6 +86,9 @@ impl Default for VitConfig {
             layer_norm_eps: 1e-6,
             qkv_bias: true,
             mask_token: false,
+            use_swiglu_ffn: false,
+            pooler_size: None,
+            pooler_act: PoolerAct::default(),
             flavor: Flavor::Vit,
         }
     }
@@ -76,12 +97,11 @@ impl Default for VitConfig {
 impl VitConfig {
     /// Fails where [`init`](Self::init) could not build.
     pub fn check(&self) -> Result<(), ConfigError> {
-        let sizes = [
-            ("num_channels", self.num_channels),
-            ("num_hidden_layers", self.num_hidden_layers),
-            ("intermediate_size", self.intermediate_size),
-        ];
+        let sizes =
+            [("num_channels", self.num_channels), ("intermediate_size", self.intermediate_size)];
         check_positive(NETWORK, &sizes)?;
+        check_depth(NETWORK, ("num_hidden_layers", self.num_hidden_layers))?;
+        check_at_most(NETWORK, ("num_register_tokens", self.num_register_tokens), MOST)?;
         let patch = ("patch_size", self.patch_size);
         check_multiple(NETWORK, ("image_size", self.image_size), patch)?;
         let heads = ("num_attention_heads", self.num_attention_heads);
@@ -89,6 +109,8 @@ impl VitConfig {
     }
 
     /// Reads the `config.json` of transformers' `ViTModel`, `Dinov2Model` or `Dinov2WithRegistersModel`.
+    ///
+    /// Whether a `ViTModel` has a pooler is not in there: see [`with_parts_of`](Self::with_parts_of).
     pub fn from_transformers(json: &str) -> Result<Self, ConfigError> {
         let foreign: Transformers = serde_json::from_str(json)
             .map_err(|error| ConfigError::Parse { network: NETWORK, why: error.to_string() })?;
@@ -105,12 +127,17 @@ impl VitConfig {
         if foreign.hidden_act != "gelu" {
             return refuse(format!("hidden_act {:?}", foreign.hidden_act), "gelu");
         }
-        if foreign.use_swiglu_ffn {
-            return refuse("use_swiglu_ffn true".into(), "false (not DINOv2-giant)");
-        }
-        let mlp = foreign.mlp_ratio.unwrap_or(4.0) * foreign.hidden_size as f64;
+        let pooler_act = match foreign.pooler_act.as_str() {
+            "tanh" => PoolerAct::Tanh,
+            "linear" => PoolerAct::Linear,
+            other => return refuse(format!("pooler_act {other:?}"), "tanh or linear"),
+        };
         let dinov2 = flavor == Flavor::Dinov2;
+        let use_swiglu_ffn = dinov2 && foreign.use_swiglu_ffn;
+        let mlp = foreign.mlp_ratio.unwrap_or(4.0) * foreign.hidden_size as f64;
+        let mlp = foreign.intermediate_size.unwrap_or(mlp as usize);
         let registers = if foreign.model_type == "dinov2_with_registers" { 4 } else { 0 };
+        let registers = foreign.num_register_tokens.unwrap_or(registers);
         let config = Self {
             image_size: foreign.image_size,
             patch_size: foreign.patch_size,
@@ -118,16 +145,34 @@ impl VitConfig {
             hidden_size: foreign.hidden_size,
             num_hidden_layers: foreign.num_hidden_layers,
             num_attention_heads: foreign.num_attention_heads,
-            intermediate_size: foreign.intermediate_size.unwrap_or(mlp as usize),
-            num_register_tokens: foreign.num_register_tokens.unwrap_or(registers),
+            // Two thirds keep the number of weights; then up to the next multiple of 8.
+            intermediate_size: if use_swiglu_ffn { (2 * mlp / 3).next_multiple_of(8) } else { mlp },
+            num_register_tokens: registers,
             layer_scale: dinov2.then_some(foreign.layerscale_value),
             layer_norm_eps: foreign.layer_norm_eps,
             qkv_bias: foreign.qkv_bias,
             mask_token: dinov2 && foreign.use_mask_token,
+            use_swiglu_ffn,
+            pooler_size: None,
+            pooler_act,
             flavor,
         };
         config.check()?;
         Ok(config)
+    }
+
+    /// The same with the parts that `file` has and its config does not tell of: a `ViTModel`'s pooler, DINOv2's
+    /// token for masked patches.
+    pub fn with_parts_of(mut self, file: &BTreeMap<String, TensorData>) -> Self {
+        match self.flavor {
+            Flavor::Vit => {
+                let weight = file.get("pooler.dense.weight");
+                let size = weight.and_then(|data| data.shape().first().copied());
+                self.pooler_size = size.filter(|size| *size > 0);
+            }
+            Flavor::Dinov2 => self.mask_token = file.contains_key("embeddings.mask_token"),
+        }
+        self
     }
 
     /// A state dict under the names its files use.
@@ -135,10 +180,10 @@ impl VitConfig {
         self.rename(state, |(ours, theirs)| (ours, theirs))
     }
 
-    /// A file's tensors under the names of the state dict, without the pooler that only heads use.
+    /// A file's tensors under the names of the state dict, without a pooler that the network lacks.
     pub fn from_file(&self, file: BTreeMap<String, TensorData>) -> BTreeMap<String, TensorData> {
         let mut state = self.rename(file, |(ours, theirs)| (theirs, ours));
-        state.retain(|name, _| !name.starts_with("pooler."));
+        state.retain(|name, _| self.pooler_size.is_some() || !name.starts_with("pooler."));
         state
     }
 
@@ -193,6 +238,8 @@ struct Transformers {
     use_swiglu_ffn: bool,
     #[serde(default = "gelu_name")]
     hidden_act: String,
+    #[serde(default = "tanh_name")]
+    pooler_act: String,
 }
 
 fn three() -> usize {
@@ -209,4 +256,8 @@ fn yes() -> bool {
 
 fn gelu_name() -> String {
     "gelu".into()
+}
+
+fn tanh_name() -> String {
+    "tanh".into()
 }
