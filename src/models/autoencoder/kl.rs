@@ -26,7 +26,8 @@ impl AutoencoderKlConfig {
 
     fn resnet(&self, num_in: usize, num_out: usize) -> ResnetShape {
         let num_groups = self.norm_num_groups;
-        ResnetShape { num_in, num_out, time_width: None, num_groups, epsilon: EPSILON }
+        let (time_width, is_scaled) = (None, false);
+        ResnetShape { num_in, num_out, time_width, is_scaled, num_groups, epsilon: EPSILON }
     }
 }
 

@@ -1,9 +1,18 @@
 //! What a KL autoencoder is built from.
 
-use crate::models::{ConfigError, check_multiple, check_positive};
+use crate::models::foreign::Foreign;
+use crate::models::{ConfigError, check_at_most, check_depth, check_multiple, check_positive};
 use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
 
 const NETWORK: &str = "autoencoder";
+const CLASS: &str = "AutoencoderKL";
+/// More would make latents of nothing.
+const MOST_LEVELS: usize = 16;
+const DOWN_BLOCK: &str = "DownEncoderBlock2D";
+const UP_BLOCK: &str = "UpDecoderBlock2D";
+/// What diffusers takes where a config says nothing: that of Stable Diffusion 1.x.
+const DIFFUSERS_SCALING_FACTOR: f64 = 0.18215;
 
 /// Sizes of a KL autoencoder, in diffusers' words. Latents are 2^(levels - 1) times smaller per side.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -46,7 +55,7 @@ impl Default for AutoencoderKlConfig {
             use_quant_conv: true,
             use_post_quant_conv: true,
             mid_block_add_attention: true,
-            scaling_factor: 0.18215,
+            scaling_factor: DIFFUSERS_SCALING_FACTOR,
             shift_factor: None,
         }
     }
@@ -55,7 +64,7 @@ impl Default for AutoencoderKlConfig {
 impl AutoencoderKlConfig {
     /// Pixels per latent, along a side.
     pub fn factor(&self) -> usize {
-        1 << (self.block_out_channels.len().max(1) - 1)
+        1 << (self.block_out_channels.len().max(1) - 1).min(MOST_LEVELS)
     }
 
     /// Fails where the network could not be built.
@@ -63,88 +72,87 @@ impl AutoencoderKlConfig {
         let sizes = [
             ("in_channels", self.in_channels),
             ("out_channels", self.out_channels),
-            ("layers_per_block", self.layers_per_block),
             ("latent_channels", self.latent_channels),
-            ("number of block_out_channels", self.block_out_channels.len()),
         ];
         check_positive(NETWORK, &sizes)?;
+        check_depth(NETWORK, ("layers_per_block", self.layers_per_block))?;
+        let levels = ("number of block_out_channels", self.block_out_channels.len());
+        check_positive(NETWORK, &[levels])?;
+        check_at_most(NETWORK, levels, MOST_LEVELS)?;
         let groups = ("norm_num_groups", self.norm_num_groups);
         self.block_out_channels.iter().try_for_each(|&channels| {
             check_multiple(NETWORK, ("block_out_channels", channels), groups)
         })
     }
 
-    /// Reads the `config.json` of diffusers' `AutoencoderKL`.
+    /// Reads the `config.json` of diffusers' `AutoencoderKL`, of any version: what an older one lacks has
+    /// diffusers' default. Fails, naming it, on a field that would change what is computed and is not understood.
     pub fn from_diffusers(json: &str) -> Result<Self, ConfigError> {
-        let foreign: Diffusers = serde_json::from_str(json)
-            .map_err(|error| ConfigError::Parse { network: NETWORK, why: error.to_string() })?;
-        let refuse =
-            |what, expected| Err(ConfigError::Foreign { network: NETWORK, what, expected });
-        if foreign.act_fn != "silu" {
-            return refuse(format!("act_fn {:?}", foreign.act_fn), "silu");
-        }
-        if let Some(other) = foreign.down_block_types.iter().find(|at| *at != "DownEncoderBlock2D")
-        {
-            return refuse(format!("the block {other}"), "DownEncoderBlock2D");
-        }
-        if let Some(other) = foreign.up_block_types.iter().find(|at| *at != "UpDecoderBlock2D") {
-            return refuse(format!("the block {other}"), "UpDecoderBlock2D");
-        }
+        let mut fields = Foreign::read(NETWORK, CLASS, json)?;
+        fields.confine("act_fn", |name| name == "silu" || name == "swish", "silu")?;
+        let down = blocks(&mut fields, "down_block_types", DOWN_BLOCK)?;
+        let up = blocks(&mut fields, "up_block_types", UP_BLOCK)?;
+        // Statistics per channel, where the scale here is one number.
+        fields.confine_to_null("latents_mean")?;
+        fields.confine_to_null("latents_std")?;
+        // What it was trained at, and a warning for half precision: everything here is f32 where it matters.
+        fields.pass_over(&["sample_size", "force_upcast"]);
         let config = Self {
-            in_channels: foreign.in_channels,
-            out_channels: foreign.out_channels,
-            block_out_channels: foreign.block_out_channels,
-            layers_per_block: foreign.layers_per_block,
-            latent_channels: foreign.latent_channels,
-            norm_num_groups: foreign.norm_num_groups,
-            use_quant_conv: foreign.use_quant_conv,
-            use_post_quant_conv: foreign.use_post_quant_conv,
-            mid_block_add_attention: foreign.mid_block_add_attention,
-            scaling_factor: foreign.scaling_factor,
-            shift_factor: foreign.shift_factor,
+            in_channels: fields.take("in_channels", 3)?,
+            out_channels: fields.take("out_channels", 3)?,
+            block_out_channels: fields.take("block_out_channels", vec![64])?,
+            layers_per_block: fields.take("layers_per_block", 1)?,
+            latent_channels: fields.take("latent_channels", 4)?,
+            norm_num_groups: fields.take("norm_num_groups", 32)?,
+            use_quant_conv: fields.take("use_quant_conv", true)?,
+            use_post_quant_conv: fields.take("use_post_quant_conv", true)?,
+            mid_block_add_attention: fields.take("mid_block_add_attention", true)?,
+            scaling_factor: fields.take("scaling_factor", DIFFUSERS_SCALING_FACTOR)?,
+            shift_factor: fields.take("shift_factor", None)?,
         };
+        fields.finish()?;
+        for (what, found) in [("down_block_types", down), ("up_block_types", up)] {
+            let (expected, per) = (config.block_out_channels.len(), "block_out_channels");
+            if found != expected {
+                return Err(ConfigError::Length { network: NETWORK, what, found, expected, per });
+            }
+        }
         config.check()?;
         Ok(config)
     }
+
+    /// The `config.json` with which diffusers opens the network's weights.
+    pub fn to_diffusers(&self) -> Value {
+        let levels = self.block_out_channels.len();
+        json!({
+            "_class_name": CLASS,
+            "act_fn": "silu",
+            "block_out_channels": self.block_out_channels,
+            "down_block_types": vec![DOWN_BLOCK; levels],
+            "in_channels": self.in_channels,
+            "latent_channels": self.latent_channels,
+            "layers_per_block": self.layers_per_block,
+            "mid_block_add_attention": self.mid_block_add_attention,
+            "norm_num_groups": self.norm_num_groups,
+            "out_channels": self.out_channels,
+            "scaling_factor": self.scaling_factor,
+            "shift_factor": self.shift_factor,
+            "up_block_types": vec![UP_BLOCK; levels],
+            "use_post_quant_conv": self.use_post_quant_conv,
+            "use_quant_conv": self.use_quant_conv,
+        })
+    }
 }
 
-/// The fields of a diffusers config that decide the network, with diffusers' defaults.
-#[derive(Deserialize)]
-#[serde(default)]
-struct Diffusers {
-    in_channels: usize,
-    out_channels: usize,
-    down_block_types: Vec<String>,
-    up_block_types: Vec<String>,
-    block_out_channels: Vec<usize>,
-    layers_per_block: usize,
-    act_fn: String,
-    latent_channels: usize,
-    norm_num_groups: usize,
-    use_quant_conv: bool,
-    use_post_quant_conv: bool,
-    mid_block_add_attention: bool,
-    scaling_factor: f64,
-    shift_factor: Option<f64>,
-}
-
-impl Default for Diffusers {
-    fn default() -> Self {
-        Self {
-            in_channels: 3,
-            out_channels: 3,
-            down_block_types: Vec::new(),
-            up_block_types: Vec::new(),
-            block_out_channels: vec![64],
-            layers_per_block: 1,
-            act_fn: "silu".into(),
-            latent_channels: 4,
-            norm_num_groups: 32,
-            use_quant_conv: true,
-            use_post_quant_conv: true,
-            mid_block_add_attention: true,
-            scaling_factor: 0.18215,
-            shift_factor: None,
-        }
+/// How many blocks a field lists, all of which are of the one `known` kind.
+fn blocks(
+    fields: &mut Foreign,
+    name: &'static str,
+    known: &'static str,
+) -> Result<usize, ConfigError> {
+    let types: Vec<String> = fields.take(name, vec![known.to_owned()])?;
+    match types.iter().find(|block| *block != known) {
+        Some(other) => fields.refuse(name, &json!(other), known),
+        None => Ok(types.len()),
     }
 }

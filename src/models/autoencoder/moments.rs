@@ -11,12 +11,22 @@ pub struct Moments {
     pub logvar: Tensor<4>,
 }
 
+/// Least logarithm of a variance. A standard deviation of 3·10⁻⁷ is nothing beside latents of order 1: less than
+/// half precision, in which they are stored, and about the last digit of single precision.
+const LEAST_LOGVAR: f64 = -30.0;
+
 impl Moments {
+    /// Means of which an encoder without variances is certain: a draw is the mean.
+    pub fn certain(mean: Tensor<4>) -> Self {
+        let logvar = mean.full_like(LEAST_LOGVAR);
+        Self { mean, logvar }
+    }
+
     /// The two halves of the channels of `moments` [B, 2 C, h, w].
     pub fn from_channels(moments: Tensor<4>) -> Self {
         let channels = moments.dims()[1] / 2;
         let mean = moments.clone().narrow(1, 0, channels);
-        let logvar = moments.narrow(1, channels, channels).clamp(-30.0, 20.0);
+        let logvar = moments.narrow(1, channels, channels).clamp(LEAST_LOGVAR, 20.0);
         Self { mean, logvar }
     }
 

@@ -1,6 +1,6 @@
 //! U-Net and condition together: what is trained, saved and sampled.
 
-use super::{Unet, UnetConfig};
+use super::{ClassEmbedding, Unet, UnetConfig};
 use crate::models::condition::{Condition, ConditionConfig};
 use crate::models::{Compute, Init};
 use burn::module::Module;
@@ -51,7 +51,10 @@ impl Denoiser {
         let keep = row(keep.iter().map(|&keep| f32::from(u8::from(keep))).collect());
         let context = self.condition.forward(tokens, keep); // [B, N + 1, D]
         let timesteps = row(timesteps.iter().map(|&timestep| timestep as f32).collect());
-        let is_pooled = self.unet.config().projection_class_embeddings_input_dim.is_some();
+        let is_pooled = matches!(
+            self.unet.config().class_embedding,
+            Some(ClassEmbedding::SimpleProjection(_) | ClassEmbedding::Projection(_))
+        );
         let pooled = is_pooled.then(|| Condition::pooled(context.clone()));
         self.unet.forward_pooled(noisy, timesteps, context, pooled)
     }

@@ -18,21 +18,27 @@ pub(super) struct SpatialTransformer {
     proj_out: Projection,
 }
 
+/// What one [`SpatialTransformer`] is made of, beside what all share.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct TransformerShape {
+    pub(super) width: usize,
+    pub(super) num_heads: usize,
+    pub(super) num_blocks: usize,
+    /// Whether both attentions of a block are to the condition.
+    pub(super) is_only_cross: bool,
+}
+
 impl SpatialTransformer {
-    pub(super) fn new(
-        config: &UnetConfig,
-        init: &mut Init,
-        width: usize,
-        num_heads: usize,
-    ) -> Self {
+    pub(super) fn new(config: &UnetConfig, init: &mut Init, shape: TransformerShape) -> Self {
+        let width = shape.width;
         let as_linear = config.use_linear_projection;
         let fill = Fill::torch_default(width);
         let output = init.output(fill);
         Self {
             norm: GroupNorm::new(init, config.norm_num_groups, width, 1e-6),
             proj_in: Projection::new(init, width, as_linear, fill),
-            transformer_blocks: (0..config.transformer_layers_per_block)
-                .map(|_| Block::new(init, width, config.cross_attention_dim, num_heads))
+            transformer_blocks: (0..shape.num_blocks)
+                .map(|_| Block::new(init, shape, config.cross_attention_dim))
                 .collect(),
             proj_out: Projection::new(init, width, as_linear, output),
         }
@@ -56,7 +62,8 @@ impl SpatialTransformer {
     }
 }
 
-/// Self-attention, cross-attention and a gated feed-forward part, each normed before and added after.
+/// Self-attention (or cross-attention), cross-attention and a gated feed-forward part, each normed before and
+/// added after.
 #[derive(Module, Debug)]
 struct Block {
     norm1: LayerNorm,
@@ -65,14 +72,17 @@ struct Block {
     attn2: Attention,
     norm3: LayerNorm,
     ff: FeedForward,
+    is_only_cross: bool,
 }
 
 impl Block {
-    fn new(init: &mut Init, width: usize, context_width: usize, num_heads: usize) -> Self {
+    fn new(init: &mut Init, shape: TransformerShape, context_width: usize) -> Self {
+        let TransformerShape { width, num_heads, is_only_cross, .. } = shape;
         let inner = 4 * width;
+        let first = if is_only_cross { context_width } else { width };
         Self {
             norm1: LayerNorm::new(init, width, 1e-5),
-            attn1: Attention::new(init, width, width, num_heads),
+            attn1: Attention::new(init, width, first, num_heads),
             norm2: LayerNorm::new(init, width, 1e-5),
             attn2: Attention::new(init, width, context_width, num_heads),
             norm3: LayerNorm::new(init, width, 1e-5),
@@ -82,12 +92,14 @@ impl Block {
                     at_2: Linear::new(init, inner, width, true),
                 },
             },
+            is_only_cross,
         }
     }
 
     fn forward(&self, tokens: Tensor<3>, context: &Tensor<3>) -> Tensor<3> {
         let normal = self.norm1.forward(tokens.clone());
-        let tokens = tokens + self.attn1.forward(normal.clone(), normal);
+        let first = if self.is_only_cross { context.clone() } else { normal.clone() };
+        let tokens = tokens + self.attn1.forward(normal, first);
         let normal = self.norm2.forward(tokens.clone());
         let tokens = tokens + self.attn2.forward(normal, context.clone());
         let Net { at_0: gate, at_2: out } = &self.ff.net;
@@ -97,7 +109,8 @@ impl Block {
 
     fn flops(&self, n: usize, num_context: usize) -> u64 {
         let Net { at_0: gate, at_2: out } = &self.ff.net;
-        let attentions = self.attn1.flops(n, n) + self.attn2.flops(n, num_context);
+        let first = if self.is_only_cross { num_context } else { n };
+        let attentions = self.attn1.flops(n, first) + self.attn2.flops(n, num_context);
         attentions + gate.proj.flops(n) + out.flops(n)
     }
 }

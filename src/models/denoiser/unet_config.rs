@@ -1,11 +1,14 @@
 //! What a conditional U-Net is built from.
 
-use crate::models::{ConfigError, check_multiple, check_positive};
-use serde::{Deserialize, Serialize};
+use super::{ClassEmbedding, TextTime};
+use crate::models::foreign::OneOrEach;
+use crate::models::{ConfigError, check_depth, check_multiple, check_positive};
+use serde::{Deserialize, Deserializer, Serialize};
 
-const NETWORK: &str = "U-Net";
+pub(super) const NETWORK: &str = "U-Net";
 
-/// Sizes of a conditional U-Net, in diffusers' words.
+/// Sizes of a conditional U-Net, in diffusers' words. A list has one entry for all levels, or one per level, from
+/// full resolution down.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct UnetConfig {
@@ -19,28 +22,69 @@ pub struct UnetConfig {
     pub block_out_channels: Vec<usize>,
     /// Residual blocks per level on the way down; one more on the way up.
     pub layers_per_block: usize,
-    /// Which levels have transformers; the middle always has one.
+    /// Which levels have transformers.
     pub attention: Vec<bool>,
-    /// Number of attention heads, one entry for all levels or one per level. diffusers' name for it:
-    /// there, too, it holds the *number* of heads.
+    /// What is between the way down and the way up.
+    pub mid_block: MidBlockKind,
+    /// Number of attention heads. diffusers' name for it: there, too, it holds the *number* of heads.
     pub attention_head_dim: Vec<usize>,
-    /// Width of a condition token.
+    /// Width of a condition token in cross-attention.
     pub cross_attention_dim: usize,
-    /// Transformer blocks per spatial transformer.
-    pub transformer_layers_per_block: usize,
+    /// Width of a condition token as it comes, if it is projected to `cross_attention_dim` first (diffusers'
+    /// `encoder_hid_dim_type` "text_proj").
+    pub encoder_hid_dim: Option<usize>,
+    /// Transformer blocks per spatial transformer; the middle has as many as the last level.
+    #[serde(deserialize_with = "one_or_each")]
+    pub transformer_layers_per_block: Vec<usize>,
+    /// Whether transformers attend to the condition only; the middle's always attends to itself, too.
+    pub only_cross_attention: Vec<bool>,
     /// Groups of every group norm; divides every entry of `block_out_channels`.
     pub norm_num_groups: usize,
     /// Added to the variance by the group norms of residual blocks.
     pub norm_eps: f64,
     /// Whether transformers project by matrices rather than 1×1 convolutions.
     pub use_linear_projection: bool,
+    /// Side of the first convolution's kernel; odd.
+    pub conv_in_kernel: usize,
+    /// Side of the last convolution's kernel; odd.
+    pub conv_out_kernel: usize,
+    /// Whether the latents x become 2 x - 1 first.
+    pub center_input_sample: bool,
     /// Whether cosines come before sines in the time embedding.
     pub flip_sin_to_cos: bool,
     /// Shifts the lowest frequency of the time embedding.
     pub freq_shift: f64,
-    /// Width of a pooled condition that is projected and added to the time embedding (diffusers'
-    /// `class_embed_type` "simple_projection"); none for no such input.
-    pub projection_class_embeddings_input_dim: Option<usize>,
+    /// Width of the time embedding; none for four times the first of `block_out_channels`.
+    pub time_embedding_dim: Option<usize>,
+    /// How the time embedding enters residual blocks.
+    pub resnet_time_scale_shift: TimeScaleShift,
+    /// What class labels or a pooled condition are and how they join the time embedding; none for no such input.
+    #[serde(alias = "projection_class_embeddings_input_dim", deserialize_with = "class_embedding")]
+    pub class_embedding: Option<ClassEmbedding>,
+    /// Stable Diffusion XL's further inputs (diffusers' `addition_embed_type` "text_time"); none for no such.
+    pub text_time: Option<TextTime>,
+}
+
+/// What is between the way down and the way up.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum MidBlockKind {
+    /// A transformer between two residual blocks: `UNetMidBlock2DCrossAttn`.
+    #[default]
+    CrossAttention,
+    /// One residual block: `UNetMidBlock2D`.
+    Residual,
+    /// Nothing.
+    None,
+}
+
+/// How the time embedding enters a residual block.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum TimeScaleShift {
+    /// Added before the second norm: "default".
+    #[default]
+    Shift,
+    /// Scales and shifts after it: "scale_shift".
+    ScaleShift,
 }
 
 impl Default for UnetConfig {
@@ -53,15 +97,24 @@ impl Default for UnetConfig {
             block_out_channels: vec![320, 640, 1280, 1280],
             layers_per_block: 2,
             attention: vec![true, true, true, false],
+            mid_block: MidBlockKind::CrossAttention,
             attention_head_dim: vec![8],
             cross_attention_dim: 768,
-            transformer_layers_per_block: 1,
+            encoder_hid_dim: None,
+            transformer_layers_per_block: vec![1],
+            only_cross_attention: vec![false],
             norm_num_groups: 32,
             norm_eps: 1e-5,
             use_linear_projection: false,
+            conv_in_kernel: 3,
+            conv_out_kernel: 3,
+            center_input_sample: false,
             flip_sin_to_cos: true,
             freq_shift: 0.0,
-            projection_class_embeddings_input_dim: None,
+            time_embedding_dim: None,
+            resnet_time_scale_shift: TimeScaleShift::Shift,
+            class_embedding: None,
+            text_time: None,
         }
     }
 }
@@ -69,10 +122,27 @@ impl Default for UnetConfig {
 impl UnetConfig {
     /// Attention heads at `level`.
     pub fn num_heads(&self, level: usize) -> usize {
-        match self.attention_head_dim[..] {
-            [all] => all,
-            ref each => each[level],
-        }
+        at(&self.attention_head_dim, level)
+    }
+
+    /// Blocks of each transformer at `level`.
+    pub fn num_transformer_layers(&self, level: usize) -> usize {
+        at(&self.transformer_layers_per_block, level)
+    }
+
+    /// Whether transformers at `level` attend to the condition only.
+    pub fn is_only_cross(&self, level: usize) -> bool {
+        at(&self.only_cross_attention, level)
+    }
+
+    /// Width of the condition tokens that [`forward`](super::Unet::forward) takes.
+    pub fn context_width(&self) -> usize {
+        self.encoder_hid_dim.unwrap_or(self.cross_attention_dim)
+    }
+
+    /// Width of the time embedding.
+    pub fn time_width(&self) -> usize {
+        self.time_embedding_dim.unwrap_or(4 * self.block_out_channels[0])
     }
 
     /// Fails where [`init`](Self::init) could not build.
@@ -82,137 +152,125 @@ impl UnetConfig {
             ("sample_size", self.sample_size),
             ("in_channels", self.in_channels),
             ("out_channels", self.out_channels),
-            ("layers_per_block", self.layers_per_block),
             ("cross_attention_dim", self.cross_attention_dim),
-            ("transformer_layers_per_block", self.transformer_layers_per_block),
-            ("number of block_out_channels", levels),
-            (
-                "projection_class_embeddings_input_dim",
-                self.projection_class_embeddings_input_dim.unwrap_or(1),
-            ),
+            ("encoder_hid_dim", self.encoder_hid_dim.unwrap_or(1)),
+            ("time_embedding_dim", self.time_embedding_dim.unwrap_or(1)),
         ];
         check_positive(NETWORK, &sizes)?;
-        let length = |what, found| ConfigError::Length {
-            network: NETWORK,
-            what,
-            found,
-            expected: levels,
-            per: "block_out_channels",
-        };
-        if self.attention.len() != levels {
-            return Err(length("attention", self.attention.len()));
+        check_depth(NETWORK, ("number of block_out_channels", levels))?;
+        check_depth(NETWORK, ("layers_per_block", self.layers_per_block))?;
+        for &layers in &self.transformer_layers_per_block {
+            check_depth(NETWORK, ("transformer_layers_per_block", layers))?;
         }
-        if ![1, levels].contains(&self.attention_head_dim.len()) {
-            return Err(length("attention_head_dim", self.attention_head_dim.len()));
+        self.check_lists(levels)?;
+        for (what, kernel) in
+            [("conv_in_kernel", self.conv_in_kernel), ("conv_out_kernel", self.conv_out_kernel)]
+        {
+            if kernel.is_multiple_of(2) {
+                return misfit(format!("{what} is {kernel}, which must be odd"));
+            }
         }
-        check_multiple(NETWORK, ("block_out_channels", self.block_out_channels[0]), ("2", 2))?;
-        if self.freq_shift.is_nan() || self.freq_shift >= self.block_out_channels[0] as f64 / 2.0 {
-            return Err(ConfigError::FrequencyShift { freq_shift: self.freq_shift.to_string() });
-        }
+        let first = self.block_out_channels[0];
+        check_multiple(NETWORK, ("block_out_channels", first), ("2", 2))?;
+        self.check_shift(first)?;
+        self.check_added()?;
         for (level, &channels) in self.block_out_channels.iter().enumerate() {
             let channels = ("block_out_channels", channels);
             check_multiple(NETWORK, channels, ("norm_num_groups", self.norm_num_groups))?;
-            if self.attention[level] || level + 1 == levels {
+            let is_middle = level + 1 == levels && self.mid_block == MidBlockKind::CrossAttention;
+            if self.attention[level] || is_middle {
                 let heads = ("attention_head_dim (the number of heads)", self.num_heads(level));
                 check_multiple(NETWORK, channels, heads)?;
+                let layers = self.num_transformer_layers(level);
+                check_positive(NETWORK, &[("transformer_layers_per_block", layers)])?;
             }
         }
         Ok(())
     }
 
-    /// Reads the `config.json` of diffusers' `UNet2DConditionModel`.
-    pub fn from_diffusers(json: &str) -> Result<Self, ConfigError> {
-        let foreign: Diffusers = serde_json::from_str(json)
-            .map_err(|error| ConfigError::Parse { network: NETWORK, why: error.to_string() })?;
-        let refuse =
-            |what, expected| Err(ConfigError::Foreign { network: NETWORK, what, expected });
-        let mut attention = Vec::with_capacity(foreign.down_block_types.len());
-        for block in &foreign.down_block_types {
-            attention.push(match block.as_str() {
-                "CrossAttnDownBlock2D" => true,
-                "DownBlock2D" => false,
-                _ => {
-                    let known = "CrossAttnDownBlock2D or DownBlock2D";
-                    return refuse(format!("the block {block}"), known);
-                }
-            });
+    fn check_lists(&self, levels: usize) -> Result<(), ConfigError> {
+        let lists = [
+            ("attention", self.attention.len(), false),
+            ("attention_head_dim", self.attention_head_dim.len(), true),
+            ("transformer_layers_per_block", self.transformer_layers_per_block.len(), true),
+            ("only_cross_attention", self.only_cross_attention.len(), true),
+        ];
+        for (what, found, may_be_one) in lists {
+            if found != levels && !(may_be_one && found == 1) {
+                let (expected, per) = (levels, "block_out_channels");
+                return Err(ConfigError::Length { network: NETWORK, what, found, expected, per });
+            }
         }
-        let up =
-            attention.iter().rev().map(|at| if *at { "CrossAttnUpBlock2D" } else { "UpBlock2D" });
-        if !up.eq(foreign.up_block_types.iter().map(String::as_str)) {
-            let what = format!("up_block_types {:?}", foreign.up_block_types);
-            return refuse(what, "the mirror of down_block_types");
+        Ok(())
+    }
+
+    /// Fails where the frequencies of sinusoids of `width` would divide by zero or turn round.
+    fn check_shift(&self, width: usize) -> Result<(), ConfigError> {
+        if self.freq_shift.is_nan() || self.freq_shift >= width as f64 / 2.0 {
+            return Err(ConfigError::FrequencyShift { freq_shift: self.freq_shift.to_string() });
         }
-        if foreign.act_fn != "silu" {
-            return refuse(format!("act_fn {:?}", foreign.act_fn), "silu");
-        }
-        if !matches!(foreign.class_embed_type.as_deref(), None | Some("simple_projection")) {
-            let what = format!("class_embed_type {:?}", foreign.class_embed_type);
-            return refuse(what, "none or simple_projection");
-        }
-        let pooled = foreign.class_embed_type.and(foreign.projection_class_embeddings_input_dim);
-        let config = Self {
-            sample_size: foreign.sample_size.unwrap_or(64),
-            in_channels: foreign.in_channels,
-            out_channels: foreign.out_channels,
-            block_out_channels: foreign.block_out_channels,
-            layers_per_block: foreign.layers_per_block,
-            attention,
-            attention_head_dim: match foreign
-                .num_attention_heads
-                .unwrap_or(foreign.attention_head_dim)
-            {
-                OneOrEach::One(all) => vec![all],
-                OneOrEach::Each(each) => each,
-            },
-            cross_attention_dim: foreign.cross_attention_dim,
-            transformer_layers_per_block: foreign.transformer_layers_per_block,
-            norm_num_groups: foreign.norm_num_groups,
-            norm_eps: foreign.norm_eps,
-            use_linear_projection: foreign.use_linear_projection,
-            flip_sin_to_cos: foreign.flip_sin_to_cos,
-            freq_shift: foreign.freq_shift,
-            projection_class_embeddings_input_dim: pooled,
+        Ok(())
+    }
+
+    fn check_added(&self) -> Result<(), ConfigError> {
+        let class_width = match self.class_embedding {
+            Some(ClassEmbedding::Projection(width) | ClassEmbedding::SimpleProjection(width)) => {
+                check_positive(NETWORK, &[("projection_class_embeddings_input_dim", width)])?;
+                Some(width)
+            }
+            Some(ClassEmbedding::Table(num_labels)) => {
+                check_positive(NETWORK, &[("num_class_embeds", num_labels)])?;
+                None
+            }
+            _ => None,
         };
-        config.check()?;
-        Ok(config)
+        let Some(TextTime { input_dim, time_embed_dim }) = self.text_time else { return Ok(()) };
+        check_multiple(NETWORK, ("addition_time_embed_dim", time_embed_dim), ("2", 2))?;
+        self.check_shift(time_embed_dim)?;
+        if input_dim <= time_embed_dim {
+            return misfit(format!(
+                "projection_class_embeddings_input_dim is {input_dim}, which must exceed addition_time_embed_dim ({time_embed_dim})"
+            ));
+        }
+        // diffusers has one field for both.
+        match class_width {
+            Some(width) if width != input_dim => misfit(format!(
+                "projection_class_embeddings_input_dim is {width} for class labels and {input_dim} for text_time"
+            )),
+            _ => Ok(()),
+        }
     }
 }
 
-/// diffusers writes one number for all levels, or a list.
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum OneOrEach {
-    One(usize),
-    Each(Vec<usize>),
+/// The entry of a list that has one for all levels, or one per level.
+fn at<T: Copy>(values: &[T], level: usize) -> T {
+    match *values {
+        [all] => all,
+        ref each => each[level],
+    }
 }
 
-/// The fields of a diffusers config that decide the network.
-#[derive(Deserialize)]
-struct Diffusers {
-    sample_size: Option<usize>,
-    in_channels: usize,
-    out_channels: usize,
-    down_block_types: Vec<String>,
-    up_block_types: Vec<String>,
-    block_out_channels: Vec<usize>,
-    layers_per_block: usize,
-    act_fn: String,
-    attention_head_dim: OneOrEach,
-    num_attention_heads: Option<OneOrEach>,
-    cross_attention_dim: usize,
-    #[serde(default = "one")]
-    transformer_layers_per_block: usize,
-    norm_num_groups: usize,
-    norm_eps: f64,
-    #[serde(default)]
-    use_linear_projection: bool,
-    flip_sin_to_cos: bool,
-    freq_shift: f64,
-    class_embed_type: Option<String>,
-    projection_class_embeddings_input_dim: Option<usize>,
+fn misfit(why: String) -> Result<(), ConfigError> {
+    Err(ConfigError::Combination { network: NETWORK, why })
 }
 
-fn one() -> usize {
-    1
+/// Checkpoints from before there could be a list hold a number.
+fn one_or_each<'de, D: Deserializer<'de>>(stored: D) -> Result<Vec<usize>, D::Error> {
+    OneOrEach::deserialize(stored).map(Vec::from)
+}
+
+/// Checkpoints from before there was a choice hold the width of a simple projection, under its diffusers name.
+fn class_embedding<'de, D: Deserializer<'de>>(
+    stored: D,
+) -> Result<Option<ClassEmbedding>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Stored {
+        Width(usize),
+        Kind(ClassEmbedding),
+    }
+    Ok(Option::deserialize(stored)?.map(|stored| match stored {
+        Stored::Width(width) => ClassEmbedding::SimpleProjection(width),
+        Stored::Kind(kind) => kind,
+    }))
 }

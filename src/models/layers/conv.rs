@@ -43,6 +43,17 @@ impl Conv2d {
         }
     }
 
+    /// A layer with PyTorch's default start and no bias.
+    pub fn without_bias(init: &mut Init, num_in: usize, num_out: usize, kernel: usize) -> Self {
+        let fill = Fill::torch_default(num_in * kernel * kernel);
+        Self {
+            weight: init.param([num_out, num_in, kernel, kernel], fill),
+            bias: None,
+            stride: 1,
+            padding: (kernel / 2, kernel / 2),
+        }
+    }
+
     /// The same layer with another stride and padding (before, after).
     pub fn with_stride(mut self, stride: usize, padding: (usize, usize)) -> Self {
         self.stride = stride;
@@ -54,11 +65,10 @@ impl Conv2d {
     pub fn forward(&self, x: Tensor<4>) -> Tensor<4> {
         let weight = cast_like(self.weight.val(), &x);
         let bias = self.bias.as_ref().map(|bias| cast_like(bias.val(), &x));
-        if let Some(bias) = &bias
-            && kernels::can_take(&x)
-        {
+        if kernels::can_take(&x) {
+            let bias = bias.unwrap_or_else(|| Tensor::zeros([weight.dims()[0]], &x.device()));
             let geometry = ConvGeometry { stride: self.stride, padding: self.padding };
-            return kernels::conv2d(x, weight, bias.clone(), geometry);
+            return kernels::conv2d(x, weight, bias, geometry);
         }
         let options = ConvOptions::new_with_padding([self.stride; 2], [self.padding; 2], [1; 2], 1);
         conv2d(x, weight, bias, options)

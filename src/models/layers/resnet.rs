@@ -4,6 +4,7 @@ use super::{Conv2d, GroupNorm, Linear};
 use crate::models::{Fill, Init};
 use burn::module::Module;
 use burn::tensor::Tensor;
+use burn::tensor::activation::silu;
 
 /// Two normalised convolutions beside a shortcut: diffusers' `ResnetBlock2D`.
 #[derive(Module, Debug)]
@@ -14,6 +15,8 @@ pub struct Resnet {
     norm2: GroupNorm,
     conv2: Conv2d,
     conv_shortcut: Option<Conv2d>,
+    /// Whether the time embedding scales, too.
+    is_scaled: bool,
 }
 
 /// What a [`Resnet`] is made of.
@@ -23,8 +26,10 @@ pub struct ResnetShape {
     pub num_in: usize,
     /// Channels out.
     pub num_out: usize,
-    /// Width of the time embedding added between the convolutions, if there is one.
+    /// Width of the time embedding that comes in between the convolutions, if there is one.
     pub time_width: Option<usize>,
+    /// Whether it scales and shifts after the second norm rather than shifting before it.
+    pub is_scaled: bool,
     /// Groups of both norms.
     pub num_groups: usize,
     /// Added to the variance by both norms.
@@ -34,26 +39,40 @@ pub struct ResnetShape {
 impl Resnet {
     /// A block. In a denoiser (one with a time embedding) the second convolution starts at zero where `init` says so.
     pub fn new(init: &mut Init, shape: ResnetShape) -> Self {
-        let ResnetShape { num_in, num_out, time_width, num_groups, epsilon } = shape;
+        let ResnetShape { num_in, num_out, time_width, is_scaled, num_groups, epsilon } = shape;
         let fill = Fill::torch_default(num_out * 9);
         let last = if time_width.is_some() { init.output(fill) } else { fill };
         Self {
             norm1: GroupNorm::new(init, num_groups, num_in, epsilon),
             conv1: Conv2d::new(init, num_in, num_out, 3),
-            time_emb_proj: time_width.map(|width| Linear::new(init, width, num_out, true)),
+            time_emb_proj: time_width.map(|width| {
+                let num_values = if is_scaled { 2 * num_out } else { num_out };
+                Linear::new(init, width, num_values, true)
+            }),
             norm2: GroupNorm::new(init, num_groups, num_out, epsilon),
             conv2: Conv2d::filled(init, num_out, num_out, 3, last),
             conv_shortcut: (num_in != num_out).then(|| Conv2d::new(init, num_in, num_out, 1)),
+            is_scaled,
         }
     }
 
     /// `x` [B, in, H, W] to [B, out, H, W]; `time` [B, width] has been through its SiLU.
     pub fn forward(&self, x: Tensor<4>, time: Option<&Tensor<2>>) -> Tensor<4> {
-        let mut hidden = self.conv1.forward(self.norm1.forward_silu(x.clone()));
-        if let (Some(projection), Some(time)) = (&self.time_emb_proj, time) {
-            hidden = hidden + projection.forward(time.clone()).unsqueeze_dims::<4>(&[2, 3]);
-        }
-        hidden = self.conv2.forward(self.norm2.forward_silu(hidden));
+        let hidden = self.conv1.forward(self.norm1.forward_silu(x.clone()));
+        let time = self.time_emb_proj.as_ref().zip(time).map(|(projection, time)| {
+            projection.forward(time.clone()).unsqueeze_dims::<4>(&[2, 3]) // [B, out or 2 out, 1, 1]
+        });
+        let hidden = match time {
+            Some(time) if self.is_scaled => {
+                let channels = hidden.dims()[1];
+                let scale = time.clone().narrow(1, 0, channels) + 1.0;
+                let shift = time.narrow(1, channels, channels);
+                silu(self.norm2.forward(hidden) * scale + shift)
+            }
+            Some(time) => self.norm2.forward_silu(hidden + time),
+            None => self.norm2.forward_silu(hidden),
+        };
+        let hidden = self.conv2.forward(hidden);
         let shortcut = match &self.conv_shortcut {
             Some(conv) => conv.forward(x),
             None => x,
@@ -107,8 +126,7 @@ impl Upsample {
     /// [B, C, H, W] to [B, C, h, w] for `size` [h, w], each 2 H or 2 H - 1.
     pub fn forward(&self, x: Tensor<4>, size: [usize; 2]) -> Tensor<4> {
         let [b, c, h, w] = x.dims();
-        let x = x.reshape([b, c, h, 1, w, 1]).expand([b, c, h, 2, w, 2]);
-        let mut x = x.reshape([b, c, 2 * h, 2 * w]);
+        let mut x = repeat(x, 2);
         if size != [2 * h, 2 * w] {
             x = x.slice([0..b, 0..c, 0..size[0], 0..size[1]]);
         }
@@ -119,4 +137,11 @@ impl Upsample {
     pub fn flops(&self, height: usize, width: usize) -> u64 {
         self.conv.flops(height, width)
     }
+}
+
+/// Each pixel of [B, C, H, W] as a square of `times` by `times`: [B, C, times H, times W].
+pub(crate) fn repeat(x: Tensor<4>, times: usize) -> Tensor<4> {
+    let [b, c, h, w] = x.dims();
+    let x = x.reshape([b, c, h, 1, w, 1]).expand([b, c, h, times, w, times]);
+    x.reshape([b, c, times * h, times * w])
 }
