@@ -3,4 +3,5 @@
 pub mod generate;
 pub mod manifold;
 pub mod sampler;
+pub mod scheduler;
 pub mod stage;
