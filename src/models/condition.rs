@@ -6,6 +6,9 @@ use burn::module::{Module, Param};
 use burn::tensor::Tensor;
 use serde::{Deserialize, Serialize};
 
+/// Added to the variance by the norm of the encoder's tokens.
+pub(crate) const LAYER_NORM_EPS: f64 = 1e-6;
+
 /// Which of the encoder's tokens guide the denoiser. One learned token that is always there comes on top.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Tokens {
@@ -41,7 +44,7 @@ impl ConditionConfig {
     pub fn init(&self, init: &mut Init) -> Condition {
         let Self { num_tokens, token_width, width } = *self;
         Condition {
-            norm: LayerNorm::new(init, token_width, 1e-6),
+            norm: LayerNorm::new(init, token_width, LAYER_NORM_EPS),
             projection: Linear::new(init, token_width, width, true),
             always: init.param([1, 1, width], Fill::Normal(1.0)),
             null: init.param([1, num_tokens, width], Fill::Normal(1.0)),

@@ -13,6 +13,12 @@ pub fn stack<'a>(
     Tensor::from_data(TensorData::new(values, [batch, 1, size, size]), device)
 }
 
+/// Grey images [B, 1, H, W] as a network of `channels` channels takes them: the same in each.
+pub fn with_channels(images: Tensor<4>, channels: usize) -> Tensor<4> {
+    let [b, _, h, w] = images.dims();
+    if channels == 1 { images } else { images.expand([b, channels, h, w]) }
+}
+
 /// A decoder's output [B, C, H, W] in [-1, 1] as grey images in [0, 1], channels averaged.
 pub fn to_images(decoded: Tensor<4>) -> Result<Vec<Vec<f32>>, DataError> {
     let [_, _, height, width] = decoded.dims();

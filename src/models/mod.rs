@@ -12,9 +12,12 @@ pub mod autoencoder;
 pub mod condition;
 pub mod denoiser;
 pub mod encoder;
+pub mod features;
+mod foreign;
 pub mod images;
 mod init;
 pub mod layers;
+pub mod text;
 pub mod weights;
 
 pub use init::{Fill, Init};
@@ -102,6 +105,18 @@ pub enum ConfigError {
         /// Which field.
         what: &'static str,
     },
+    /// A size that no network has.
+    #[error("{network}: {what} is {value}; at most {most} is understood")]
+    TooLarge {
+        /// Which network.
+        network: &'static str,
+        /// Which field.
+        what: &'static str,
+        /// Its value.
+        value: usize,
+        /// The largest that is taken.
+        most: usize,
+    },
     /// The time embedding's frequencies would divide by zero or turn round.
     #[error(
         "U-Net: freq_shift is {freq_shift}, which must be below half of the first block_out_channels"
@@ -109,6 +124,14 @@ pub enum ConfigError {
     FrequencyShift {
         /// Its value.
         freq_shift: String,
+    },
+    /// Sizes that are possible each, but not together or not at all levels.
+    #[error("{network}: {why}")]
+    Combination {
+        /// Which network.
+        network: &'static str,
+        /// What does not fit, with its values.
+        why: String,
     },
     /// The other project's `config.json` cannot be read as this network.
     #[error("{network}: the config file has {what}, which is not supported; expected {expected}")]
@@ -130,7 +153,12 @@ pub enum ConfigError {
     },
 }
 
-/// Fails unless `value` is a positive multiple of `by`.
+/// Largest size of any part of a network: a config comes with other people's files and may ask for anything.
+pub(crate) const MOST: usize = 1 << 20;
+/// Most blocks, layers or levels of a network.
+pub(crate) const DEEPEST: usize = 1024;
+
+/// Fails unless `value` is a positive multiple of `by`, and of a size that networks have.
 pub(crate) fn check_multiple(
     network: &'static str,
     (what, value): (&'static str, usize),
@@ -141,17 +169,40 @@ pub(crate) fn check_multiple(
     } else if value == 0 || !value.is_multiple_of(by) {
         Err(ConfigError::Multiple { network, what, value, of, by })
     } else {
-        Ok(())
+        check_at_most(network, (what, value), MOST)
     }
 }
 
-/// Fails if any of the named sizes is zero.
+/// Fails if any of the named sizes is zero or larger than networks are.
 pub(crate) fn check_positive(
     network: &'static str,
     sizes: &[(&'static str, usize)],
 ) -> Result<(), ConfigError> {
-    match sizes.iter().find(|(_, size)| *size == 0) {
-        Some(&(what, _)) => Err(ConfigError::Zero { network, what }),
-        None => Ok(()),
+    for &(what, size) in sizes {
+        if size == 0 {
+            return Err(ConfigError::Zero { network, what });
+        }
+        check_at_most(network, (what, size), MOST)?;
     }
+    Ok(())
+}
+
+/// Fails if there are no or more blocks, layers or levels than networks have.
+pub(crate) fn check_depth(
+    network: &'static str,
+    (what, value): (&'static str, usize),
+) -> Result<(), ConfigError> {
+    if value == 0 {
+        return Err(ConfigError::Zero { network, what });
+    }
+    check_at_most(network, (what, value), DEEPEST)
+}
+
+/// Fails if there is more of something than networks have.
+pub(crate) fn check_at_most(
+    network: &'static str,
+    (what, value): (&'static str, usize),
+    most: usize,
+) -> Result<(), ConfigError> {
+    if value > most { Err(ConfigError::TooLarge { network, what, value, most }) } else { Ok(()) }
 }

@@ -1,11 +1,13 @@
 //! Weights in safetensors files: read with limits, so that a damaged file is an error and never more.
 
+use super::StateDict;
 use burn::tensor::TensorData;
 use half::{bf16, f16};
-use safetensors::tensor::{Dtype, SafeTensors, TensorView};
+use safetensors::tensor::{Dtype, Metadata, TensorInfo, TensorView};
 use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io::{self, BufReader, Read as _};
 use std::path::{Path, PathBuf};
-use std::{fs, io};
 
 /// Longest header accepted, in bytes.
 const MAX_HEADER: u64 = 8 << 20;
@@ -22,62 +24,126 @@ pub enum NonFinite {
     Keep,
 }
 
-/// Reads every tensor of a safetensors file as f32 (from f64, f32, f16 or bf16), whole numbers as i64.
+/// Reads every tensor of a safetensors file as f32 (from f64, f32, f16 or bf16), whole numbers (i64, i32) as i64.
 ///
-/// Fails on other formats, on a header or a number of tensors beyond all reason, on lengths that do
-/// not add up, and on non-finite numbers if those are refused.
-pub fn read(path: &Path, non_finite: NonFinite) -> Result<BTreeMap<String, TensorData>, FileError> {
+/// Tensor after tensor, so that no more is held than what is returned and one tensor as it is stored. Fails on
+/// other formats, on a header or a number of tensors beyond all reason, on lengths that do not add up (before
+/// anything of those lengths is allocated), and on non-finite numbers if those are refused.
+pub fn read(path: &Path, non_finite: NonFinite) -> Result<StateDict, FileError> {
+    let fault = |what: String| FileError::Damaged { path: path.into(), what };
+    let (mut file, metadata) = open(path)?;
+    let mut found = BTreeMap::new();
+    for name in metadata.offset_keys() {
+        let (info, bytes) = next(&mut file, &metadata, &name, path)?;
+        let data = values(info.dtype, &info.shape, &bytes).ok_or_else(|| {
+            fault(format!(
+                "tensor {name} holds {:?}, expected F64, F32, F16, BF16, I64 or I32",
+                info.dtype
+            ))
+        })?;
+        if non_finite == NonFinite::Refuse
+            && let Ok(values) = data.as_slice::<f32>()
+            && values.iter().any(|value| !value.is_finite())
+        {
+            return Err(fault(format!("tensor {name} holds NaN or infinity")));
+        }
+        found.insert(name, data);
+    }
+    Ok(found)
+}
+
+/// The number format and shape of every tensor of a safetensors file, without reading them.
+pub fn shapes(path: &Path) -> Result<BTreeMap<String, (Dtype, Vec<usize>)>, FileError> {
+    let (_, metadata) = open(path)?;
+    let shape = |name: String| {
+        let info = metadata.info(&name).expect("the header lists it");
+        let found = (info.dtype, info.shape.clone());
+        (name, found)
+    };
+    Ok(metadata.offset_keys().into_iter().map(shape).collect())
+}
+
+/// The file at `path`, after its header, and what the header says: tensors that fill the rest of it, one after
+/// another.
+fn open(path: &Path) -> Result<(BufReader<File>, Metadata), FileError> {
     refuse_pickle(path)?;
     let fault = |what: String| FileError::Damaged { path: path.into(), what };
-    let bytes = fs::read(path).map_err(|source| FileError::Read { path: path.into(), source })?;
-    let header = bytes.first_chunk::<8>().map(|length| u64::from_le_bytes(*length));
-    let header = header.ok_or_else(|| fault("shorter than its own length field".into()))?;
+    let io = |source| FileError::Read { path: path.into(), source };
+    let file = File::open(path).map_err(io)?;
+    let length = file.metadata().map_err(io)?.len();
+    let mut file = BufReader::new(file);
+    if length < 8 {
+        return Err(fault("shorter than its own length field".into()));
+    }
+    let mut header = [0; 8];
+    file.read_exact(&mut header).map_err(io)?;
+    let header = u64::from_le_bytes(header);
     if header > MAX_HEADER {
         return Err(fault(format!("header of {header} bytes, at most {MAX_HEADER} are read")));
     }
-    let tensors = SafeTensors::deserialize(&bytes).map_err(|error| fault(error.to_string()))?;
-    if tensors.len() > MAX_TENSORS {
-        return Err(fault(format!("{} tensors, at most {MAX_TENSORS} are read", tensors.len())));
+    if header > length - 8 {
+        return Err(fault(format!("header of {header} bytes in a file of {length}")));
     }
-    let mut found = BTreeMap::new();
-    for (name, view) in tensors.iter() {
-        if view.dtype() == Dtype::I64 {
-            let values: Vec<i64> = chunks(view.data()).map(i64::from_le_bytes).collect();
-            found.insert(name.to_owned(), TensorData::new(values, view.shape().to_vec()));
-            continue;
-        }
-        let values = floats(&view).ok_or_else(|| {
-            fault(format!(
-                "tensor {name} holds {:?}, expected F64, F32, F16, BF16 or I64",
-                view.dtype()
-            ))
-        })?;
-        if non_finite == NonFinite::Refuse && values.iter().any(|value| !value.is_finite()) {
-            return Err(fault(format!("tensor {name} holds NaN or infinity")));
-        }
-        found.insert(name.to_owned(), TensorData::new(values, view.shape().to_vec()));
+    let mut text = vec![0; header as usize];
+    file.read_exact(&mut text).map_err(io)?;
+    let metadata: Metadata = serde_json::from_slice(&text)
+        .map_err(|error| fault(format!("its header cannot be read: {error}")))?;
+    let num_tensors = metadata.offset_keys().len();
+    if num_tensors > MAX_TENSORS {
+        return Err(fault(format!("{num_tensors} tensors, at most {MAX_TENSORS} are read")));
     }
-    Ok(found)
+    let (told, left) = (metadata.data_len() as u64, length - 8 - header);
+    if told != left {
+        let what = format!("its header tells of {told} bytes of tensors, there are {left}");
+        return Err(fault(what));
+    }
+    Ok((file, metadata))
 }
 
 /// Writes `tensors` as f32 (i64 as they are) to a safetensors file that PyTorch's libraries open.
 ///
 /// Not atomic: whoever needs that writes into a folder that is renamed when whole.
-pub fn write(path: &Path, tensors: &BTreeMap<String, TensorData>) -> Result<(), FileError> {
+pub fn write(path: &Path, tensors: &StateDict) -> Result<(), FileError> {
+    write_like(path, tensors, &[])
+}
+
+/// The same, but a tensor that has just the values of one of the same name in `originals` is written as it is
+/// there: in its number format, byte for byte.
+pub fn write_like(
+    path: &Path,
+    tensors: &StateDict,
+    originals: &[PathBuf],
+) -> Result<(), FileError> {
+    let mut arrays: BTreeMap<&str, Array> = BTreeMap::new();
+    for original in originals {
+        let (mut file, metadata) = open(original)?;
+        for name in metadata.offset_keys() {
+            let (info, bytes) = next(&mut file, &metadata, &name, original)?;
+            if let Some((name, data)) = tensors.get_key_value(&name)
+                && values(info.dtype, &info.shape, &bytes).as_ref() == Some(data)
+            {
+                arrays.insert(name, (info.dtype, info.shape.clone(), bytes));
+            }
+        }
+    }
     let fault = |what: String| FileError::Unwritable { path: path.into(), what };
-    let mut arrays = Vec::with_capacity(tensors.len());
     for (name, data) in tensors {
-        if let Ok(values) = data.as_slice::<i64>() {
-            let bytes = values.iter().flat_map(|value| value.to_le_bytes()).collect();
-            arrays.push((name, Dtype::I64, data.shape().to_vec(), bytes));
+        if arrays.contains_key(name.as_str()) {
             continue;
         }
-        let values = data.clone().convert::<f32>();
-        let values = values.as_slice::<f32>().map_err(|error| fault(error.to_string()))?;
-        arrays.push((name, Dtype::F32, data.shape().to_vec(), little_endian(values)));
+        let shape = data.shape().to_vec();
+        let array = if let Ok(values) = data.as_slice::<i64>() {
+            let bytes = values.iter().flat_map(|value| value.to_le_bytes()).collect();
+            (Dtype::I64, shape, bytes)
+        } else {
+            let values = data.clone().convert::<f32>();
+            let values = values.as_slice::<f32>().map_err(|error| fault(error.to_string()))?;
+            (Dtype::F32, shape, little_endian(values))
+        };
+        arrays.insert(name, array);
     }
     let mut views = Vec::with_capacity(arrays.len());
-    for (name, dtype, shape, bytes) in &arrays {
+    for (name, (dtype, shape, bytes)) in &arrays {
         let view = TensorView::new(*dtype, shape.clone(), bytes);
         views.push((*name, view.map_err(|error| fault(error.to_string()))?));
     }
@@ -86,6 +152,23 @@ pub fn write(path: &Path, tensors: &BTreeMap<String, TensorData>) -> Result<(), 
     let bytes =
         safetensors::serialize(views, Some(metadata)).map_err(|error| fault(error.to_string()))?;
     fs::write(path, bytes).map_err(|source| FileError::Write { path: path.into(), source })
+}
+
+/// A tensor as a file holds it.
+type Array = (Dtype, Vec<usize>, Vec<u8>);
+
+/// The next tensor of `file`, which must be `name`.
+fn next<'a>(
+    file: &mut BufReader<File>,
+    metadata: &'a Metadata,
+    name: &str,
+    path: &Path,
+) -> Result<(&'a TensorInfo, Vec<u8>), FileError> {
+    let info = metadata.info(name).expect("the header lists it");
+    let (start, end) = info.data_offsets;
+    let mut bytes = vec![0; end - start];
+    file.read_exact(&mut bytes).map_err(|source| FileError::Read { path: path.into(), source })?;
+    Ok((info, bytes))
 }
 
 /// Why a weights file was not read or written.
@@ -138,25 +221,34 @@ pub enum FileError {
     },
 }
 
-fn refuse_pickle(path: &Path) -> Result<(), FileError> {
+/// Whether `path` is named like a file that runs code when opened.
+pub(super) fn is_pickle(path: &Path) -> bool {
     let extension = path.extension().and_then(|extension| extension.to_str()).unwrap_or_default();
-    match extension.to_ascii_lowercase().as_str() {
-        "pt" | "pth" | "bin" | "ckpt" | "pkl" => Err(FileError::Pickle { path: path.into() }),
-        _ => Ok(()),
-    }
+    ["pt", "pth", "bin", "ckpt", "pkl"].contains(&extension.to_ascii_lowercase().as_str())
 }
 
-/// The values of `view` as f32; none if they are not floats.
-fn floats(view: &TensorView<'_>) -> Option<Vec<f32>> {
-    let bytes = view.data();
-    let values = match view.dtype() {
+fn refuse_pickle(path: &Path) -> Result<(), FileError> {
+    if is_pickle(path) { Err(FileError::Pickle { path: path.into() }) } else { Ok(()) }
+}
+
+/// `bytes` as f32, or as i64 if they are whole numbers; none if they are neither.
+fn values(dtype: Dtype, shape: &[usize], bytes: &[u8]) -> Option<TensorData> {
+    let floats: Vec<f32> = match dtype {
         Dtype::F32 => chunks(bytes).map(f32::from_le_bytes).collect(),
         Dtype::F64 => chunks(bytes).map(|value| f64::from_le_bytes(value) as f32).collect(),
         Dtype::F16 => chunks(bytes).map(|value| f16::from_le_bytes(value).to_f32()).collect(),
         Dtype::BF16 => chunks(bytes).map(|value| bf16::from_le_bytes(value).to_f32()).collect(),
+        Dtype::I64 => {
+            let whole: Vec<i64> = chunks(bytes).map(i64::from_le_bytes).collect();
+            return Some(TensorData::new(whole, shape.to_vec()));
+        }
+        Dtype::I32 => {
+            let whole = chunks(bytes).map(|value| i64::from(i32::from_le_bytes(value)));
+            return Some(TensorData::new(whole.collect::<Vec<_>>(), shape.to_vec()));
+        }
         _ => return None,
     };
-    Some(values)
+    Some(TensorData::new(floats, shape.to_vec()))
 }
 
 fn chunks<const N: usize>(bytes: &[u8]) -> impl Iterator<Item = [u8; N]> + '_ {

@@ -1,9 +1,10 @@
 //! Weights as named arrays on the host, named as PyTorch names them.
 
 pub mod file;
+pub mod folder;
 
 use burn::module::{Module, ModuleMapper, ModuleVisitor, Param, ParamId};
-use burn::tensor::{Gradients, Tensor, TensorData};
+use burn::tensor::{DType, Gradients, Tensor, TensorData};
 use std::collections::BTreeMap;
 use std::fmt;
 
@@ -18,11 +19,21 @@ pub fn state_dict<M: Module>(module: &M) -> BTreeMap<String, TensorData> {
 /// `module` with its parameters replaced by `state`'s; device and whether a parameter learns stay.
 ///
 /// Fails, naming every tensor at fault, unless names and shapes are exactly the module's.
-pub fn load_state_dict<M: Module>(
-    module: M,
-    state: &BTreeMap<String, TensorData>,
-) -> Result<M, WeightsError> {
-    let expected = shapes(&module);
+pub fn load_state_dict<M: Module>(module: M, state: &StateDict) -> Result<M, WeightsError> {
+    check_fit(&module, state)?;
+    Ok(fill(module, &mut |name| state[name].clone()))
+}
+
+/// The same for a state that nobody needs afterwards: each tensor is let go as soon as it is in its place, so
+/// that a large network is never held twice.
+pub fn consume_state_dict<M: Module>(module: M, mut state: StateDict) -> Result<M, WeightsError> {
+    check_fit(&module, &state)?;
+    Ok(fill(module, &mut |name| state.remove(name).expect("names were compared")))
+}
+
+/// Fails unless names and shapes of `state` are exactly the module's.
+fn check_fit<M: Module>(module: &M, state: &StateDict) -> Result<(), WeightsError> {
+    let expected = shapes(module);
     let mut fault = Mismatch::default();
     for (name, shape) in &expected {
         match state.get(name) {
@@ -32,15 +43,23 @@ pub fn load_state_dict<M: Module>(
                 expected: shape.clone(),
                 found: data.shape().to_vec(),
             }),
+            Some(data) if data.dtype() != DType::F32 => {
+                fault.mistyped.push(format!("{name} {:?}", data.dtype()));
+            }
             Some(_) => {}
         }
     }
     fault.extra = state.keys().filter(|name| !expected.contains_key(*name)).cloned().collect();
-    if fault == Mismatch::default() {
-        Ok(module.map(&mut Fill { path: Path::default(), state }))
-    } else {
-        Err(WeightsError::Mismatch(fault))
-    }
+    if fault == Mismatch::default() { Ok(()) } else { Err(WeightsError::Mismatch(fault)) }
+}
+
+fn fill<M: Module>(module: M, take: &mut dyn FnMut(&str) -> TensorData) -> M {
+    module.map(&mut Fill { path: Path::default(), take })
+}
+
+/// `module` with only those parameters learning whose name `learns` picks.
+pub fn freeze_but<M: Module>(module: M, learns: impl Fn(&str) -> bool) -> M {
+    module.map(&mut Freeze { path: Path::default(), learns })
 }
 
 /// How many numbers `module` learns or holds, without drawing any that are still undrawn.
@@ -80,6 +99,8 @@ pub struct Mismatch {
     pub extra: Vec<String>,
     /// In both, in different shapes.
     pub misshapen: Vec<Misshapen>,
+    /// In both, but whole numbers in the weights.
+    pub mistyped: Vec<String>,
 }
 
 /// A tensor whose shape differs from the network's.
@@ -101,6 +122,7 @@ impl fmt::Display for Mismatch {
             list("of another shape", &self.misshapen, |at| {
                 format!("{} {:?} instead of {:?}", at.name, at.found, at.expected)
             }),
+            list("no floats", &self.mistyped, Clone::clone),
         ];
         f.write_str(&parts.into_iter().flatten().collect::<Vec<_>>().join("; "))
     }
@@ -119,15 +141,15 @@ fn list<T>(what: &str, faults: &[T], name: impl Fn(&T) -> String) -> Option<Stri
 struct Path(Vec<Option<String>>);
 
 impl Path {
-    /// A field `at_2` stands for the numbered entry 2 of a PyTorch `Sequential`; which variant an enum
-    /// is in has no name there.
+    /// A field `at_2` stands for the numbered entry 2 of a PyTorch `Sequential`, `self_` for `self`, which
+    /// Rust keeps to itself; which variant an enum is in has no name there.
     fn enter(&mut self, name: &str, container_type: &str) {
         if container_type.starts_with("Enum:") {
             return self.0.push(None);
         }
         let name = match name.strip_prefix("at_") {
             Some(number) if number.bytes().all(|byte| byte.is_ascii_digit()) => number,
-            _ => name,
+            _ => name.strip_suffix('_').unwrap_or(name),
         };
         self.0.push(Some(name.to_owned()));
     }
@@ -218,7 +240,7 @@ impl Question for Gradient<'_> {
 
 struct Fill<'a> {
     path: Path,
-    state: &'a BTreeMap<String, TensorData>,
+    take: &'a mut dyn FnMut(&str) -> TensorData,
 }
 
 impl ModuleMapper for Fill<'_> {
@@ -231,9 +253,29 @@ impl ModuleMapper for Fill<'_> {
     }
 
     fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
-        let data = &self.state[&self.path.name()];
-        let tensor = Tensor::from_data(data.clone().convert::<f32>(), &param.lazy_device());
+        let data = (self.take)(&self.path.name());
+        let tensor = Tensor::from_data(data.convert::<f32>(), &param.lazy_device());
         let id = param.id;
         param.transform_for_load(tensor, id)
+    }
+}
+
+struct Freeze<F> {
+    path: Path,
+    learns: F,
+}
+
+impl<F: Fn(&str) -> bool> ModuleMapper for Freeze<F> {
+    fn enter_module(&mut self, name: &str, container_type: &str) {
+        self.path.enter(name, container_type);
+    }
+
+    fn exit_module(&mut self, _name: &str, _container_type: &str) {
+        self.path.exit();
+    }
+
+    fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+        let learns = (self.learns)(&self.path.name());
+        param.set_require_grad(learns)
     }
 }
