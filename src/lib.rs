@@ -7,6 +7,8 @@ pub mod device;
 pub mod diffusion;
 pub mod encode;
 pub mod evaluate;
+pub mod export;
+pub mod forward;
 pub mod interrupt;
 pub mod metric;
 pub mod models;

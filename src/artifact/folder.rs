@@ -36,6 +36,39 @@ pub fn write_folder<E: From<ArtifactError>>(
     written
 }
 
+/// Writes the new folder `path` as [`write_folder`] does, but never in the place of anything.
+///
+/// For a folder that a person names, with others of theirs beside it: only `path` and `path.umbra.tmp` are
+/// touched. Fails with [`ArtifactError::Taken`], before `fill` is asked, if there is anything at `path`.
+pub fn create_folder<E: From<ArtifactError>>(
+    path: &Path,
+    fill: impl FnOnce(&Path) -> Result<(), E>,
+) -> Result<(), E> {
+    must_be_free(path)?;
+    let temporary = sibling(path, "umbra.tmp");
+    remove_any(&temporary)?;
+    fs::create_dir_all(&temporary).map_err(io_error("create", &temporary))?;
+    let written = fill(&temporary).and_then(|()| {
+        seal(&temporary)?;
+        must_be_free(path)?;
+        fs::rename(&temporary, path).map_err(io_error("write", path))?;
+        Ok(sync_folder(parent(path))?)
+    });
+    if written.is_err() {
+        // The first error is the one to tell; what stays here is removed by the next write.
+        let _ = fs::remove_dir_all(&temporary);
+    }
+    written
+}
+
+/// Fails if there is anything at `path`, be it a link to nowhere.
+fn must_be_free(path: &Path) -> Result<(), ArtifactError> {
+    match fs::symlink_metadata(path) {
+        Ok(_) => Err(ArtifactError::Taken { path: path.to_owned() }),
+        Err(_) => Ok(()),
+    }
+}
+
 /// Checks every file that the manifest of the folder `path` lists: present, size, BLAKE3.
 ///
 /// Files that the manifest does not list are ignored.

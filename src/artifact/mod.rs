@@ -7,7 +7,7 @@ mod folder;
 mod lock;
 mod stamp;
 
-pub use folder::{current, file_hash, replace, verify, write_file, write_folder};
+pub use folder::{create_folder, current, file_hash, replace, verify, write_file, write_folder};
 pub(crate) use folder::{remove_any, sibling};
 pub use lock::Lock;
 pub use stamp::{Hasher, Stamp};
@@ -32,6 +32,12 @@ pub enum ArtifactError {
     #[error("{} is missing: the folder is not complete", path.display())]
     Missing {
         /// The file.
+        path: PathBuf,
+    },
+    /// Something is where a new folder should go.
+    #[error("{} is already there; name another folder, or remove that one first", path.display())]
+    Taken {
+        /// The place.
         path: PathBuf,
     },
     /// The content is not what was written.

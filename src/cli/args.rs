@@ -28,6 +28,37 @@ const EXIT_CODES: &str = "\
 Exit codes: 0 done, 1 failed, 2 bad recipe or arguments, 3 damaged data or weights, 4 an audit failed,
 75 stopped by a signal with a checkpoint saved (run the same command again to go on).";
 
+const FORWARD: &str = "\
+What the folder's config names decides which tensors go in and come out, under the reference's own names:
+  UNet2DConditionModel         sample, timestep, encoder_hidden_states (class_labels, text_embeds,
+                               time_ids where it takes them) -> sample
+  AutoencoderKL, -Tiny         x -> mean, logvar;  z -> sample
+  ViTModel, Dinov2Model, RAD-DINO, DINOv3ViTModel
+                               pixel_values -> last_hidden_state, pooler_output
+  CLIPTextModel, BertModel     input_ids, attention_mask -> last_hidden_state, pooler_output
+  XrayDenseNet, InceptionV3Features
+                               pixel_values -> features (and logits, outputs)
+  Lpips                        a, b -> distance
+  a scheduler                  sample, model_output [n, B, C, H, W] (and noise, for DDPM) -> sample [n, ...],
+                               the sample after each of the n recorded model outputs";
+
+const EXPORT: &str = "\
+Write a trained run as a folder that Python's diffusers and transformers open.
+
+The folder has the U-Net, the autoencoder, the encoder and a scheduler under the libraries' own names, the condition
+between encoder and U-Net beside them, sample.py, which draws an image from an image with stock classes, and a model
+card (README.md) with the recipe, the data's counts and the report's figures. It is complete or absent. The run is
+only read, and may be training meanwhile.";
+
+const EXPORT_EXAMPLE: &str = "\
+Example:
+    umbra run recipes/quickstart.ron
+    umbra export checkpoints/quickstart --to diffusers quickstart-model
+    python quickstart-model/sample.py checkpoints/quickstart/sample/images/0-reconstruct-000000.png
+
+Exit code 2, and nothing is written, where RUN is no run or not trained yet, where FOLDER is there already, and
+where diffusers has no scheduler for the run's schedule and objective. See docs/export.md.";
+
 #[derive(Debug, Subcommand)]
 pub(super) enum Verb {
     /// Look at a recipe: faults, stages, sizes, memory, disk, time. Writes nothing.
@@ -45,8 +76,14 @@ pub(super) enum Verb {
     Sample(At),
     /// Measure and write the report, and what that needs.
     Evaluate(At),
+    /// Write a trained run as a folder that Python's diffusers and transformers open.
+    #[command(long_about = EXPORT, after_help = EXPORT_EXAMPLE)]
+    Export(Export),
     /// Describe image files as umbra sees them, or say why they are refused.
     Inspect(Inspect),
+    /// Compute a network of a folder (diffusers' or transformers' layout) on recorded tensors.
+    #[command(after_help = FORWARD)]
+    Forward(Forward),
     /// Time a training step of the U-Net of Stable Diffusion 1.5 here.
     Bench(Bench),
     /// List stores and checkpoints that nobody refers to; remove them with --yes.
@@ -105,6 +142,37 @@ impl Train {
 }
 
 #[derive(Debug, Clone, clap::Args)]
+pub(super) struct Export {
+    /// The run's folder, such as checkpoints/quickstart.
+    pub(super) run: PathBuf,
+    /// For which library.
+    #[arg(long, value_enum)]
+    pub(super) to: Library,
+    /// The folder to make; it must not be there yet.
+    pub(super) folder: PathBuf,
+    /// Where relative folders of weights in the run's recipe start.
+    #[arg(long, default_value = ".")]
+    pub(super) data_root: PathBuf,
+    /// Which weights of the denoiser: their average, as in samples and report, or those of the last step.
+    #[arg(long, value_enum, default_value_t = Weights::Ema)]
+    pub(super) weights: Weights,
+    /// Print one JSON document on stdout.
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub(super) enum Library {
+    Diffusers,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub(super) enum Weights {
+    Ema,
+    Raw,
+}
+
+#[derive(Debug, Clone, clap::Args)]
 pub(super) struct Inspect {
     /// Image files: DICOM, PNG or JPEG.
     #[arg(required = true)]
@@ -137,6 +205,24 @@ pub(super) struct Bench {
     /// Steps timed; the median counts.
     #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u16).range(1..).map(usize::from))]
     pub(super) iterations: usize,
+}
+
+#[derive(Debug, Clone, clap::Args)]
+pub(super) struct Forward {
+    /// The folder: config.json and weights in safetensors.
+    pub(super) folder: PathBuf,
+    /// The network's inputs, a safetensors file.
+    #[arg(long)]
+    pub(super) input: PathBuf,
+    /// Where its outputs go, a safetensors file.
+    #[arg(long)]
+    pub(super) output: PathBuf,
+    /// Where to compute: cpu, or cuda:N.
+    #[arg(long, default_value = "cpu")]
+    pub(super) device: String,
+    /// Print one JSON document on stdout.
+    #[arg(long)]
+    pub(super) json: bool,
 }
 
 #[derive(Debug, Clone, clap::Args)]

@@ -8,6 +8,10 @@ use crate::data::radiographs::RadiographError;
 use crate::data::source::SourceError;
 use crate::data::store::StoreError;
 use crate::device::DeviceError;
+use crate::export::ExportError;
+use crate::forward::ForwardError;
+use crate::models::ConfigError;
+use crate::models::weights::folder::FolderError;
 use crate::models::weights::{WeightsError, file::FileError as WeightsFileError};
 use crate::recipe::RecipeError;
 use std::io::Write as _;
@@ -36,6 +40,9 @@ pub(super) fn code(error: &anyhow::Error) -> u8 {
             || cause.is::<DeviceError>()
             || cause.is::<BadArgument>()
             || cause.is::<SourceError>()
+            || cause.is::<ExportError>()
+            || cause.downcast_ref::<ForwardError>().is_some_and(ForwardError::is_about_input)
+            || matches!(cause.downcast_ref(), Some(ArtifactError::Taken { .. }))
             // Transparent: what is inside does not show in the chain.
             || matches!(
                 cause.downcast_ref(),
@@ -50,6 +57,9 @@ pub(super) fn code(error: &anyhow::Error) -> u8 {
             || cause.is::<CatalogError>()
             || cause.is::<WeightsError>()
             || cause.is::<WeightsFileError>()
+            || cause.is::<FolderError>()
+            || cause.is::<ConfigError>()
+            || cause.is::<ForwardError>()
             || matches!(
                 cause.downcast_ref(),
                 Some(IngestError::Damaged { .. } | IngestError::Split(_) | IngestError::Catalog(_))

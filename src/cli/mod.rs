@@ -5,6 +5,8 @@ mod bench;
 mod check;
 mod clean;
 mod exit;
+mod export;
+mod forward;
 mod inspect;
 mod run;
 
@@ -43,7 +45,9 @@ pub fn main() -> ExitCode {
         Verb::Train(train) => run::run(&train.at, train.stage()),
         Verb::Sample(at) => run::run(at, Stage::Sample),
         Verb::Evaluate(at) => run::run(at, Stage::Evaluate),
+        Verb::Export(export) => export::export(export),
         Verb::Inspect(inspect) => inspect::inspect(inspect),
+        Verb::Forward(args) => forward::forward(args),
         Verb::Bench(bench) => bench::bench(bench),
         Verb::Clean(clean) => clean::clean(clean),
     };

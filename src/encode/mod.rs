@@ -1,13 +1,16 @@
 //! What the networks see of every image, computed once: latents and condition tokens into the store.
 
+mod embedder;
+
+pub use embedder::{Embedder, trained_input};
+
 use crate::data::catalog::Entry;
 use crate::data::radiographs::Radiographs;
 use crate::data::store::{Check, ColumnSpec, Dtype, Store, StoreSpec, StoreWriter, Values};
 use crate::interrupt;
-use crate::models::autoencoder::AutoencoderKl;
+use crate::models::autoencoder::Autoencoder;
 use crate::models::condition::Tokens;
-use crate::models::encoder::Vit;
-use crate::models::images::{normalise, stack};
+use crate::models::images::{stack, with_channels};
 use crate::random::Draws;
 use anyhow::{Context, Result, ensure};
 use burn::tensor::{Device, Tensor};
@@ -20,12 +23,12 @@ pub const VERSION: u32 = 1;
 /// What fills a store.
 pub struct Networks<'a> {
     /// Makes the tokens.
-    pub encoder: &'a Vit,
+    pub encoder: &'a Embedder,
     /// Which of them.
     pub tokens: Tokens,
     /// Makes the latents.
-    pub autoencoder: &'a AutoencoderKl,
-    /// Where both compute.
+    pub autoencoder: &'a Autoencoder,
+    /// Where the autoencoder computes.
     pub device: &'a Device,
 }
 
@@ -56,10 +59,11 @@ pub fn run(
             .collect::<Result<Vec<_>, _>>()
             .context("an image that ingest could read can no longer be read")?;
         let size = samples[0].square.size;
-        let images =
-            stack(samples.iter().map(|sample| &sample.square.pixels[..]), size, networks.device);
-        let moments = networks.autoencoder.encode(images.clone() * 2.0 - 1.0);
-        let tokens = condition_tokens(networks.encoder, networks.tokens, images);
+        let pixels: Vec<&[f32]> = samples.iter().map(|sample| &sample.square.pixels[..]).collect();
+        let images = stack(pixels.iter().copied(), size, networks.device);
+        let channels = networks.autoencoder.config().in_channels();
+        let moments = networks.autoencoder.encode(with_channels(images * 2.0 - 1.0, channels));
+        let tokens = networks.encoder.condition_tokens(networks.tokens, &pixels, size);
         let latent_shape = moments.mean.dims();
         let token_shape = tokens.dims();
         if writer.is_none() {
@@ -96,44 +100,6 @@ pub fn run(
     }
     writer.expect("there is at least one row").finish()?;
     Ok(true)
-}
-
-/// The condition tokens [B, N, d] of grey images [B, 1, S, S] in [0, 1].
-pub fn condition_tokens(encoder: &Vit, tokens: Tokens, images: Tensor<4>) -> Tensor<3> {
-    let all = encoder.forward(normalise(images)); // [B, 1 + R + P, d]
-    let registers = encoder.config().num_register_tokens;
-    let num_tokens = all.dims()[1];
-    match tokens {
-        Tokens::Class => all.slice_dim(1, 0..1),
-        Tokens::ClassAndRegisters => all.slice_dim(1, 0..1 + registers),
-        Tokens::ClassAndMean => {
-            let patches = all.clone().slice_dim(1, 1 + registers..num_tokens).mean_dim(1);
-            Tensor::cat(vec![all.slice_dim(1, 0..1), patches], 1)
-        }
-    }
-}
-
-/// The class embedding of every image, in order, row after row.
-pub fn embed_all(
-    vit: &Vit,
-    images: &Radiographs,
-    batch_size: usize,
-    device: &Device,
-) -> Result<Vec<f32>> {
-    let mut out = Vec::new();
-    let indices: Vec<usize> = (0..images.len()).collect();
-    for chunk in indices.chunks(batch_size) {
-        let samples = chunk.iter().map(|&at| images.get(at)).collect::<Result<Vec<_>, _>>()?;
-        let batch =
-            stack(samples.iter().map(|sample| &sample.square.pixels[..]), images.size(), device);
-        out.extend(embed(vit, batch)?);
-    }
-    Ok(out)
-}
-
-/// Class embeddings of grey images [B, 1, S, S] in [0, 1], row after row.
-pub fn embed(vit: &Vit, images: Tensor<4>) -> Result<Vec<f32>> {
-    values(vit.forward(normalise(images)).slice_dim(1, 0..1))
 }
 
 /// How the store names an image: by its content, so that another ingest of the same files finds it again.

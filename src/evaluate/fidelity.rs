@@ -1,10 +1,9 @@
 //! Condition fidelity: does an image drawn from E(x) show x, and not just anybody?
 
 use crate::data::image::{Gray, Square};
-use crate::encode;
+use crate::encode::Embedder;
 use crate::metric::{self, Features};
-use crate::models::encoder::Vit;
-use crate::models::images::{stack, to_images};
+use crate::models::images::{stack, to_images, with_channels};
 use crate::sample::generate::{Generator, Request};
 use anyhow::Result;
 
@@ -41,7 +40,7 @@ pub struct Candidate {
 /// Draws an image for every candidate at guidance 1 and looks whose it is. Also gives the drawn images, in [0, 1].
 pub fn measure(
     generator: &Generator<'_>,
-    encoder: &Vit,
+    encoder: &Embedder,
     candidates: &[Candidate],
     batch_size: usize,
     mut advance: impl FnMut(usize),
@@ -49,7 +48,7 @@ pub fn measure(
     let size = candidates.first().map_or(0, |candidate| candidate.square.size);
     let real: Vec<&[f32]> =
         candidates.iter().map(|candidate| &candidate.square.pixels[..]).collect();
-    let real_embeddings = embed_images(generator, encoder, &real, size, batch_size)?;
+    let real_embeddings = encoder.embed(&real, size, batch_size)?;
 
     let mut drawn = Vec::new();
     for with_condition in [true, false] {
@@ -70,14 +69,16 @@ pub fn measure(
     let mut restored = Vec::new();
     for batch in real.chunks(batch_size) {
         let images = stack(batch.iter().copied(), size, generator.device);
-        let latents = generator.autoencoder.encode(images * 2.0 - 1.0).mean;
+        let channels = generator.autoencoder.config().in_channels();
+        let latents =
+            generator.autoencoder.encode(with_channels(images * 2.0 - 1.0, channels)).mean;
         restored.extend(to_images(generator.autoencoder.decode(latents))?);
     }
 
-    let width = encoder.config().hidden_size;
+    let width = encoder.width();
     let found = |images: &[Vec<f32>]| -> Result<f64> {
         let images: Vec<&[f32]> = images.iter().map(Vec::as_slice).collect();
-        let embeddings = embed_images(generator, encoder, &images, size, batch_size)?;
+        let embeddings = encoder.embed(&images, size, batch_size)?;
         let candidates = Features::new(&real_embeddings, width);
         Ok(metric::retrieval::top1(Features::new(&embeddings, width), candidates))
     };
@@ -122,19 +123,4 @@ fn pixel_top1(drawn: &[Vec<f32>], candidates: &[Candidate]) -> f64 {
 /// `pixels` of a square at 64 × 64.
 pub fn thumbnail(pixels: &[f32], size: usize) -> Vec<f32> {
     Gray { width: size, height: size, pixels: pixels.to_vec() }.resize(THUMBNAIL, THUMBNAIL).pixels
-}
-
-/// Class embeddings of grey images of `size` × `size`, row after row.
-pub fn embed_images(
-    generator: &Generator<'_>,
-    encoder: &Vit,
-    images: &[&[f32]],
-    size: usize,
-    batch_size: usize,
-) -> Result<Vec<f32>> {
-    let mut out = Vec::new();
-    for batch in images.chunks(batch_size) {
-        out.extend(encode::embed(encoder, stack(batch.iter().copied(), size, generator.device))?);
-    }
-    Ok(out)
 }

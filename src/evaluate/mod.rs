@@ -1,5 +1,6 @@
 //! What the images are worth: figures over features computed once, and the report.
 
+pub mod extractor;
 pub mod fidelity;
 pub mod report;
 pub mod section;

@@ -1,6 +1,8 @@
 //! The recipe's `evaluate` list.
 
+use super::extractor::Extractor;
 use serde::{Deserialize, Serialize};
+use std::path::Path;
 
 /// Something to measure. The encoder's, autoencoder's and denoiser's own figures are always in the report.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -9,7 +11,7 @@ pub enum Evaluation {
     /// How well the encoder's nearest neighbours tell labels. In the report either way; here for its settings.
     Neighbours(Neighbours),
     /// Fréchet distance between samples and training images, and between real images.
-    Frechet {},
+    Frechet(Frechet),
     /// Kernel distance (KID): unbiased at any number of images.
     Kernel(Kernel),
     /// Precision, recall, density and coverage.
@@ -40,6 +42,14 @@ impl Default for Neighbours {
     }
 }
 
+/// Settings of the Fréchet distance.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Frechet {
+    /// What sees the images.
+    pub features: Extractor,
+}
+
 /// Settings of the kernel distance.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -48,11 +58,13 @@ pub struct Kernel {
     pub subsets: usize,
     /// Images per subset; fewer where there are not so many.
     pub subset_size: usize,
+    /// What sees the images.
+    pub features: Extractor,
 }
 
 impl Default for Kernel {
     fn default() -> Self {
-        Self { subsets: 50, subset_size: 100 }
+        Self { subsets: 50, subset_size: 100, features: Extractor::Own }
     }
 }
 
@@ -62,11 +74,13 @@ impl Default for Kernel {
 pub struct Coverage {
     /// Neighbours that span an image's ball.
     pub neighbours: usize,
+    /// What sees the images.
+    pub features: Extractor,
 }
 
 impl Default for Coverage {
     fn default() -> Self {
-        Self { neighbours: 5 }
+        Self { neighbours: 5, features: Extractor::Own }
     }
 }
 
@@ -105,7 +119,7 @@ impl Evaluation {
     pub fn name(&self) -> &'static str {
         match self {
             Self::Neighbours(_) => "Neighbours",
-            Self::Frechet {} => "Frechet",
+            Self::Frechet(_) => "Frechet",
             Self::Kernel(_) => "Kernel",
             Self::Coverage(_) => "Coverage",
             Self::Diversity(_) => "Diversity",
@@ -119,6 +133,16 @@ impl Evaluation {
         !matches!(self, Self::ConditionFidelity(_) | Self::Neighbours(_))
     }
 
+    /// What sees the images, if features of sets are compared.
+    pub fn extractor(&self) -> Option<&Extractor> {
+        match self {
+            Self::Frechet(Frechet { features })
+            | Self::Kernel(Kernel { features, .. })
+            | Self::Coverage(Coverage { features, .. }) => Some(features),
+            _ => None,
+        }
+    }
+
     /// Questions to the denoiser.
     pub fn num_evaluations(&self) -> usize {
         match self {
@@ -129,31 +153,26 @@ impl Evaluation {
     }
 
     /// Faults, a sentence each.
-    pub fn check(&self) -> Vec<String> {
-        let (what, value, least) = match self {
-            Self::Frechet {} | Self::NearestTrain {} => return Vec::new(),
-            Self::Kernel(kernel) => {
-                let mut faults = Vec::new();
-                if kernel.subsets == 0 {
-                    faults.push("Kernel: subsets is 0; expected at least 1".to_owned());
-                }
-                if kernel.subset_size < 2 {
-                    faults.push(format!(
-                        "Kernel: subset_size is {}; expected at least 2",
-                        kernel.subset_size
-                    ));
-                }
-                return faults;
-            }
-            Self::Neighbours(section) => ("neighbours", section.neighbours, 1),
-            Self::Coverage(coverage) => ("neighbours", coverage.neighbours, 1),
-            Self::Diversity(diversity) => ("pairs", diversity.pairs, 1),
-            Self::ConditionFidelity(fidelity) if fidelity.steps == 0 => ("steps", 0, 1),
-            Self::ConditionFidelity(fidelity) => ("candidates", fidelity.candidates, 2),
+    pub fn check(&self, data_root: &Path) -> Vec<String> {
+        let least = |what: &str, value: usize, least: usize| {
+            (value < least).then(|| format!("{what} is {value}; expected at least {least}"))
         };
-        match value < least {
-            true => vec![format!("{}: {what} is {value}; expected at least {least}", self.name())],
-            false => Vec::new(),
-        }
+        let own = match self {
+            Self::Frechet(_) | Self::NearestTrain {} => [None, None],
+            Self::Kernel(Kernel { subsets, subset_size, .. }) => {
+                [least("subsets", *subsets, 1), least("subset_size", *subset_size, 2)]
+            }
+            Self::Neighbours(Neighbours { neighbours, .. })
+            | Self::Coverage(Coverage { neighbours, .. }) => {
+                [least("neighbours", *neighbours, 1), None]
+            }
+            Self::Diversity(Diversity { pairs }) => [least("pairs", *pairs, 1), None],
+            Self::ConditionFidelity(ConditionFidelity { candidates, steps }) => {
+                [least("steps", *steps, 1), least("candidates", *candidates, 2)]
+            }
+        };
+        let features = self.extractor().map(|it| it.check(data_root)).unwrap_or_default();
+        let faults = own.into_iter().flatten().chain(features);
+        faults.map(|what| format!("{}: {what}", self.name())).collect()
     }
 }

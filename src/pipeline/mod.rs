@@ -5,10 +5,13 @@
 //! starting over.
 
 mod evaluation;
+mod export;
+mod features;
 mod plan;
 mod sampling;
 mod stores;
 mod training;
+mod weights;
 
 pub use plan::{Plan, StagePlan};
 pub use stores::{Leftover, leftovers};
@@ -17,14 +20,24 @@ use crate::artifact::{self, Hasher, Lock, Stamp};
 use crate::data::catalog::{Catalog, Split};
 use crate::data::ingest;
 use crate::data::radiographs::Radiographs;
+use crate::device;
+use crate::export::ExportError;
 use crate::interrupt;
-use crate::recipe::Recipe;
+use crate::recipe::resolve::Networks;
+use crate::recipe::{Recipe, RecipeError};
 use crate::telemetry::{log, progress};
 use crate::train::checkpoint::Environment;
 use anyhow::{Context, Result};
 use burn::tensor::Device;
 use serde::{Deserialize, Serialize};
-use std::{cell::OnceCell, fs, ops::ControlFlow, path::PathBuf, sync::Arc, time::Instant};
+use std::{
+    cell::OnceCell,
+    fs,
+    ops::ControlFlow,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Instant,
+};
 
 /// A stage, in the order they run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -106,7 +119,7 @@ pub struct Place {
     pub checkpoints: PathBuf,
 }
 
-/// A recipe at a place, its folder locked.
+/// A recipe at a place, its folder locked unless it is only looked at.
 pub struct Run {
     /// What to do.
     pub recipe: Recipe,
@@ -114,9 +127,12 @@ pub struct Run {
     pub place: Place,
     /// The run's folder.
     pub folder: PathBuf,
+    /// Its networks.
+    pub networks: Networks,
     resolved: String,
     catalog: OnceCell<Ingested>,
-    _lock: Lock,
+    folders: weights::Hashes,
+    _lock: Option<Lock>,
 }
 
 /// What later stages know of the catalog.
@@ -146,11 +162,59 @@ impl Run {
         let resolved = recipe.resolved();
         artifact::write_file(&folder.join("recipe.ron"), resolved.as_bytes())?;
         log::to_file(&folder.join("log.txt"))?;
-        Ok(Self { recipe, place, folder, resolved, catalog: OnceCell::new(), _lock: lock })
+        Self::at(recipe, place, folder, resolved, Some(lock))
+    }
+
+    /// The run in `folder` as it is, to read from: nothing is made, written, locked or computed on a GPU.
+    ///
+    /// Fails where there is no run. Not for [`Run::run`].
+    ///
+    /// Folders that its recipe names are looked for below `data_root`.
+    pub fn look(folder: &Path, data_root: &Path) -> Result<Self> {
+        let path = folder.join("recipe.ron");
+        if !path.is_file() {
+            return Err(ExportError::NoRun { path: folder.to_owned() }.into());
+        }
+        let recipe = Recipe::read(&path, &[])?;
+        let place = Place {
+            device_name: "cpu".to_owned(),
+            device: device::parse("cpu")?,
+            threads: 1,
+            data_root: data_root.to_owned(),
+            checkpoints: folder.parent().unwrap_or(Path::new("")).to_owned(),
+        };
+        let resolved = recipe.resolved();
+        let folder = folder.to_owned();
+        Self::at(recipe, place, folder, resolved, None)
+    }
+
+    fn at(
+        recipe: Recipe,
+        place: Place,
+        folder: PathBuf,
+        resolved: String,
+        lock: Option<Lock>,
+    ) -> Result<Self> {
+        let networks = recipe
+            .networks(&place.data_root)
+            .map_err(|faults| RecipeError::Faults { path: folder.join("recipe.ron"), faults })?;
+        Ok(Self {
+            recipe,
+            place,
+            folder,
+            networks,
+            resolved,
+            catalog: OnceCell::new(),
+            folders: weights::Hashes::default(),
+            _lock: lock,
+        })
     }
 
     /// Runs `target` and what it needs upstream, each where it is not up to date.
     pub fn run(&self, target: Stage) -> Result<Ended> {
+        if target == Stage::Evaluate {
+            self.check_extractors()?;
+        }
         let mut last = Ended::UpToDate;
         for stage in target.with_upstream() {
             let start = Instant::now();

@@ -3,8 +3,10 @@
 use super::{Place, Stage};
 use crate::data::catalog::Catalog;
 use crate::models::Init;
+use crate::models::encoder::ImageEncoderConfig;
 use crate::models::weights::num_parameters;
 use crate::random::Stream;
+use crate::recipe::resolve::Pinned;
 use crate::recipe::{Recipe, networks};
 use crate::sample::manifold::Strategy;
 use crate::telemetry::progress;
@@ -67,29 +69,22 @@ impl Plan {
             .ok()
             .and_then(|catalog| Some(catalog.counts().ok()?.total()));
         let size = recipe.data.size;
-        let [latent_channels, side, _] = recipe.latent_shape();
-        let [num_tokens, token_width] = recipe.token_shape();
+        let networks = recipe
+            .networks(&place.data_root)
+            .map_err(|faults| anyhow::anyhow!("{}", faults.join("; ")))?;
+        let [latent_channels, side, _] = networks.latent_shape;
+        let [num_tokens, token_width] = networks.token_shape;
         let rate = match place.device_name.starts_with("cuda") {
             true => GPU_RATE,
             false => CPU_RATE_PER_THREAD * place.threads as f64,
         };
         // Undrawn parameters cost nothing, so the networks themselves are asked.
-        let mut init = Init::new(Stream::new(recipe.seed, "plan"), &place.device);
-        let networks::Encoder::Train { dino, train: encoder_train, .. } = &recipe.encoder;
-        let encoder = Distilled::new(&recipe.vit_config(), &dino.head, recipe.seed, &place.device);
-        let networks::Autoencoder::Train { loss, train: autoencoder_train, .. } =
-            &recipe.autoencoder;
-        let autoencoder = recipe.autoencoder_config().init(&mut init);
-        let denoiser = recipe.denoiser_config().init(&mut init);
+        let mut init = Init::new(Stream::new(recipe.seed, "plan"), &place.device).deferred();
+        let encoder = networks.encoder.init(&mut init);
+        let autoencoder = networks.autoencoder.init(&mut init);
+        let denoiser = networks.denoiser.init(&mut init);
 
-        let see = encoder.backbone.flops(size, size);
-        let global = dino.views.global_size.unwrap_or(size);
-        let see_global = encoder.backbone.flops(global, global);
-        let views = 2 * see_global
-            + dino.views.num_local as u64
-                * encoder.backbone.flops(dino.views.local_size, dino.views.local_size);
-        let crop = loss.crop.unwrap_or(size);
-        let restore = autoencoder.encode_flops(crop, crop) + autoencoder.decode_flops(crop, crop);
+        let see = encoder.flops(networks.input.side, networks.input.side);
         let shrink = autoencoder.encode_flops(size, size);
         let grow = autoencoder.decode_flops(size, size);
         let denoise = denoiser.flops(side, side);
@@ -111,9 +106,10 @@ impl Plan {
                         ),
                     },
                     what: format!(
-                        "{} images in batches of {}",
+                        "{} images in batches of {}, {:.3} a second",
                         HumanCount(train.images),
-                        train.batch_size
+                        train.batch_size,
+                        rate / operations(1) as f64
                     ),
                     parameters: Some(parameters as u64),
                     operations: operations(train.images),
@@ -148,6 +144,55 @@ impl Plan {
         let judged: u64 = recipe.evaluate.iter().map(|it| it.num_evaluations() as u64).sum();
         let latent_bytes =
             2 * (2 * latent_channels * side * side + num_tokens * token_width) as u64;
+        let given = |stage: Stage, pinned: &Pinned, parameters: usize| -> Result<StagePlan> {
+            Ok(StagePlan {
+                name: stage.name(),
+                state: format!("blake3 {}", pinned.folder.hash()?),
+                what: format!("weights of {}", pinned.folder.path.display()),
+                parameters: Some(parameters as u64),
+                operations: 0,
+                seconds_to_go: 0.0,
+            })
+        };
+        // Parameters, how they are trained, and the operations of one forward pass of that.
+        let mut trained = Vec::new();
+        let encoder_stage = match (&recipe.encoder, &networks.encoder_weights) {
+            (networks::Encoder::Train { dino, train, .. }, None) => {
+                let views = &dino.views;
+                let global = views.global_size.unwrap_or(size);
+                let see_global = encoder.flops(global, global);
+                let local = encoder.flops(views.local_size, views.local_size);
+                let forward = 2 * see_global + views.num_local as u64 * local;
+                let ImageEncoderConfig::Vit(vit) = &networks.encoder else {
+                    unreachable!("recipes train this kind only")
+                };
+                let distilled = Distilled::new(vit, &dino.head, recipe.seed, &place.device);
+                let parameters = num_parameters(&distilled);
+                trained.push((parameters as u64, train, forward));
+                training(Stage::Encoder, train, parameters, forward, 2 * see_global)
+            }
+            (_, pinned) => {
+                let pinned = pinned.as_ref().expect("what is not trained has a folder");
+                given(Stage::Encoder, pinned, num_parameters(&encoder))?
+            }
+        };
+        let autoencoder_stage = match (&recipe.autoencoder, &networks.autoencoder_weights) {
+            (networks::Autoencoder::Train { loss, train, .. }, None) => {
+                let crop = loss.crop.unwrap_or(size);
+                let forward =
+                    autoencoder.encode_flops(crop, crop) + autoencoder.decode_flops(crop, crop);
+                let parameters = num_parameters(&autoencoder);
+                trained.push((parameters as u64, train, forward));
+                training(Stage::Autoencoder, train, parameters, forward, 0)
+            }
+            (_, pinned) => {
+                let pinned = pinned.as_ref().expect("what is not trained has a folder");
+                given(Stage::Autoencoder, pinned, num_parameters(&autoencoder))?
+            }
+        };
+        let parameters = num_parameters(&denoiser);
+        trained.push((parameters as u64, &recipe.train, denoise));
+        let denoiser_stage = training(Stage::Denoiser, &recipe.train, parameters, denoise, 0);
         let stages = vec![
             StagePlan {
                 name: Stage::Ingest.name(),
@@ -158,49 +203,26 @@ impl Plan {
                 operations: 0,
                 seconds_to_go: 0.0,
             },
-            training(
-                Stage::Encoder,
-                encoder_train,
-                num_parameters(&encoder),
-                views,
-                2 * see_global,
-            ),
-            training(
-                Stage::Autoencoder,
-                autoencoder_train,
-                num_parameters(&autoencoder),
-                restore,
-                0,
-            ),
+            encoder_stage,
+            autoencoder_stage,
             simple(
                 Stage::Encode,
                 format!("{known} into a store of {}", HumanBytes(images * latent_bytes)),
                 images * (see + shrink),
             ),
-            training(Stage::Denoiser, &recipe.train, num_parameters(&denoiser), denoise, 0),
+            denoiser_stage,
             simple(Stage::Sample, format!("{} images", HumanCount(drawn)), sampled),
             simple(Stage::Evaluate, format!("{} figures", recipe.evaluate.len()), judged * denoise),
         ];
-        let parameters: Vec<u64> = stages.iter().filter_map(|stage| stage.parameters).collect();
         // Weights, gradients, two moments and the average, and as a rule of thumb what a step keeps for the
         // backward pass: one f32 for every 100 operations of the forward pass.
-        let peak = |parameters: u64, train: &Train, forward: u64| {
+        let peak = |&(parameters, train, forward): &(u64, &Train, u64)| {
             let batch = train.micro_batch_size.unwrap_or(train.batch_size) as u64;
             20 * parameters + 4 * batch * forward / 100
         };
-        let peak_memory_bytes = [
-            peak(parameters[0], encoder_train, views),
-            peak(parameters[1], autoencoder_train, restore),
-            peak(parameters[2], &recipe.train, denoise),
-        ]
-        .into_iter()
-        .max()
-        .unwrap_or(0);
-        let checkpoints: u64 = [encoder_train, autoencoder_train, &recipe.train]
-            .iter()
-            .zip(&parameters)
-            .map(|(train, parameters)| 16 * parameters * train.keep as u64)
-            .sum();
+        let peak_memory_bytes = trained.iter().map(peak).max().unwrap_or(0);
+        let checkpoints: u64 =
+            trained.iter().map(|(parameters, train, _)| 16 * parameters * train.keep as u64).sum();
         Ok(Self {
             recipe: recipe.name.clone(),
             device: place.device_name.clone(),

@@ -3,7 +3,7 @@
 use super::{Ended, Run, Stage, Timing, text};
 use crate::artifact;
 use crate::encode::Latents;
-use crate::models::autoencoder::AutoencoderKl;
+use crate::models::autoencoder::Autoencoder;
 use crate::models::denoiser::Denoiser;
 use crate::sample::generate::Generator;
 use crate::sample::manifold::Strategy;
@@ -31,7 +31,7 @@ impl Run {
     pub(super) fn generator<'a>(
         &'a self,
         denoiser: &'a Denoiser,
-        autoencoder: &'a AutoencoderKl,
+        autoencoder: &'a Autoencoder,
         latents: &Latents,
     ) -> Generator<'a> {
         Generator {

@@ -20,10 +20,14 @@ const BATCH: usize = 16;
 
 impl Run {
     pub(super) fn store_hash(&self) -> Result<String> {
-        Ok(self
+        let mut hasher = self
             .hasher(Stage::Encode, encode::VERSION)
             .section(&super::text(&self.recipe.condition.tokens))
-            .section(&self.recipe.data.size.to_string())
+            .section(&self.recipe.data.size.to_string());
+        if self.networks.encoder_weights.is_some() {
+            hasher = hasher.section(&super::text(&self.networks.input));
+        }
+        Ok(hasher
             .upstream(&self.ingested()?.fingerprint)
             .upstream(&self.weights_hash(Stage::Encoder)?)
             .upstream(&self.weights_hash(Stage::Autoencoder)?)
@@ -48,7 +52,7 @@ impl Run {
         let start = Instant::now();
         let (encoder, autoencoder) = (self.encoder()?, self.autoencoder()?);
         let networks = Networks {
-            encoder: &encoder.backbone,
+            encoder: &encoder,
             tokens: self.recipe.condition.tokens,
             autoencoder: &autoencoder,
             device: &self.place.device,

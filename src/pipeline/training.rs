@@ -1,13 +1,10 @@
 //! The three stages that train.
 
 use super::{Ended, Run, Stage, Timing, text};
-use crate::artifact;
 use crate::data::picture;
 use crate::encode::{self, Latents, Scale};
-use crate::models::autoencoder::AutoencoderKl;
-use crate::models::denoiser::Denoiser;
-use crate::models::{Init, weights};
-use crate::random::Stream;
+use crate::models::autoencoder::AutoencoderConfig;
+use crate::models::encoder::ImageEncoderConfig;
 use crate::recipe::networks;
 use crate::sample::generate::{Generator, Request};
 use crate::sample::sampler::{Ddim, Sampler};
@@ -17,15 +14,18 @@ use crate::train::task::denoiser::{DenoiserTask, Painter};
 use crate::train::task::dino::{DinoTask, Distilled, fresh_center};
 use crate::train::{self, Outcome, Setup, Train, checkpoint};
 use anyhow::{Context, Result};
-use burn::module::Module;
-use std::{fs, path::PathBuf, sync::Arc};
+use std::{fs, sync::Arc};
 
 impl Run {
     pub(super) fn train_encoder(&self) -> Result<Ended> {
-        let networks::Encoder::Train { dino, train, .. } = &self.recipe.encoder;
+        let networks::Encoder::Train { dino, train, .. } = &self.recipe.encoder else {
+            return Ok(Ended::UpToDate);
+        };
+        let ImageEncoderConfig::Vit(network) = &self.networks.encoder else {
+            unreachable!("recipes train this kind only")
+        };
         let hash = self.encoder_hash()?;
         let images = self.ingested()?;
-        let network = self.recipe.vit_config();
         let mut task = DinoTask {
             center: fresh_center(dino.head.prototypes, &self.place.device),
             network: network.clone(),
@@ -36,15 +36,20 @@ impl Run {
             device: self.place.device.clone(),
             batch_size: measuring_batch(train),
         };
-        let fresh = || Distilled::new(&network, &dino.head, self.recipe.seed, &self.place.device);
+        let fresh =
+            || Ok(Distilled::new(network, &dino.head, self.recipe.seed, &self.place.device));
         self.train(Stage::Encoder, &mut task, train, hash, &images.fingerprint, fresh)
     }
 
     pub(super) fn train_autoencoder(&self) -> Result<Ended> {
-        let networks::Autoencoder::Train { loss, train, .. } = &self.recipe.autoencoder;
+        let networks::Autoencoder::Train { loss, train, .. } = &self.recipe.autoencoder else {
+            return Ok(Ended::UpToDate);
+        };
+        let AutoencoderConfig::Kl(network) = &self.networks.autoencoder else {
+            unreachable!("recipes train this kind only")
+        };
         let hash = self.autoencoder_hash()?;
         let images = self.ingested()?;
-        let network = self.recipe.autoencoder_config();
         let mut task = AutoencoderTask {
             network: network.clone(),
             loss: loss.clone(),
@@ -54,7 +59,7 @@ impl Run {
             device: self.place.device.clone(),
             batch_size: measuring_batch(train),
         };
-        let fresh = || network.init(&mut self.init("autoencoder"));
+        let fresh = || Ok(network.init(&mut self.init("autoencoder")));
         self.train(Stage::Autoencoder, &mut task, train, hash, &images.fingerprint, fresh)
     }
 
@@ -65,9 +70,8 @@ impl Run {
             return Ok(Ended::UpToDate);
         }
         let (learned, held_out) = self.latents()?;
-        let network = self.recipe.denoiser_config();
         let mut task = DenoiserTask {
-            network: network.clone(),
+            network: self.networks.denoiser.clone(),
             diffusion: self.recipe.diffusion.clone(),
             dropout: self.recipe.condition.dropout,
             painter: Some(self.painter(&held_out)?),
@@ -77,7 +81,7 @@ impl Run {
             device: self.place.device.clone(),
             batch_size: measuring_batch(train),
         };
-        let fresh = || network.init(&mut self.init("denoiser")).with_compute(train.compute);
+        let fresh = || Ok(self.fresh_denoiser()?.with_compute(train.compute));
         let fingerprint = self.store_hash()?;
         self.train(Stage::Denoiser, &mut task, train, hash, &fingerprint, fresh)
     }
@@ -89,7 +93,7 @@ impl Run {
         section: &Train,
         inputs_hash: String,
         data_fingerprint: &str,
-        fresh: impl FnOnce() -> T::Model,
+        fresh: impl FnOnce() -> Result<T::Model>,
     ) -> Result<Ended> {
         if self.is_trained(stage, section, &inputs_hash)? {
             return Ok(Ended::UpToDate);
@@ -151,7 +155,9 @@ impl Run {
     }
 
     pub(super) fn encoder_hash(&self) -> Result<String> {
-        let networks::Encoder::Train { vit, dino, train } = &self.recipe.encoder;
+        let networks::Encoder::Train { vit, dino, train } = &self.recipe.encoder else {
+            return self.weights_hash(Stage::Encoder);
+        };
         Ok(self
             .hasher(Stage::Encoder, train::VERSION)
             .section(&text(vit))
@@ -163,7 +169,9 @@ impl Run {
     }
 
     pub(super) fn autoencoder_hash(&self) -> Result<String> {
-        let networks::Autoencoder::Train { kl, loss, train } = &self.recipe.autoencoder;
+        let networks::Autoencoder::Train { kl, loss, train } = &self.recipe.autoencoder else {
+            return self.weights_hash(Stage::Autoencoder);
+        };
         Ok(self
             .hasher(Stage::Autoencoder, train::VERSION)
             .section(&text(kl))
@@ -176,64 +184,29 @@ impl Run {
 
     pub(super) fn denoiser_hash(&self) -> Result<String> {
         let recipe = &self.recipe;
-        Ok(self
+        // Which folder it is does not matter, what is in it does.
+        let (section, base) = match &recipe.denoiser {
+            networks::Denoiser::Unet(_) => (text(&recipe.denoiser), None),
+            networks::Denoiser::Weights { learns, .. } => (text(learns), self.base_hash()?),
+        };
+        let hasher = self
             .hasher(Stage::Denoiser, train::VERSION)
-            .section(&text(&recipe.denoiser))
+            .section(&section)
             .section(&text(&recipe.diffusion))
             .section(&text(&recipe.condition))
             .section(&text(&recipe.train.meaning()))
-            .upstream(&self.store_hash()?)
-            .finish())
-    }
-
-    /// The hash of the averaged weights that `stage` ended with.
-    pub(super) fn weights_hash(&self, stage: Stage) -> Result<String> {
-        Ok(artifact::file_hash(&self.newest(stage)?.join("ema.safetensors"))?)
-    }
-
-    fn newest(&self, stage: Stage) -> Result<PathBuf> {
-        checkpoint::newest(&self.stage_folder(stage))?
-            .with_context(|| format!("{} is not trained yet", stage.name()))
-    }
-
-    fn init(&self, network: &str) -> Init {
-        Init::new(Stream::new(self.recipe.seed, &format!("{network}/init")), &self.place.device)
-    }
-
-    /// The encoder before any step: what a trained one is compared with.
-    pub(super) fn untrained_encoder(&self) -> Distilled {
-        let networks::Encoder::Train { dino, .. } = &self.recipe.encoder;
-        let network = self.recipe.vit_config();
-        Distilled::new(&network, &dino.head, self.recipe.seed, &self.place.device).no_grad()
-    }
-
-    /// The teacher.
-    pub(super) fn encoder(&self) -> Result<Distilled> {
-        self.averaged(Stage::Encoder, self.untrained_encoder())
-    }
-
-    /// The averaged autoencoder.
-    pub(super) fn autoencoder(&self) -> Result<AutoencoderKl> {
-        let fresh = self.recipe.autoencoder_config().init(&mut self.init("autoencoder")).no_grad();
-        self.averaged(Stage::Autoencoder, fresh)
-    }
-
-    /// The averaged denoiser.
-    pub(super) fn denoiser(&self) -> Result<Denoiser> {
-        let fresh = self.recipe.denoiser_config().init(&mut self.init("denoiser")).no_grad();
-        self.averaged(Stage::Denoiser, fresh)
-    }
-
-    fn averaged<M: Module>(&self, stage: Stage, fresh: M) -> Result<M> {
-        let state = checkpoint::weights(&self.newest(stage)?, "ema")?;
-        Ok(weights::load_state_dict(fresh, &state)?)
+            .upstream(&self.store_hash()?);
+        Ok(match base {
+            Some(base) => hasher.upstream(&base).finish(),
+            None => hasher.finish(),
+        })
     }
 
     /// Training and validation rows of the store.
     pub(super) fn latents(&self) -> Result<(Arc<Latents>, Arc<Latents>)> {
         let store = encode::open(&self.store_folder()?)?;
         let images = self.ingested()?;
-        let train = Latents::new(store.clone(), images.train.entries(), None)?;
+        let train = Latents::new(store.clone(), images.train.entries(), self.latent_scale())?;
         let valid = Latents::new(store, images.valid.entries(), Some(train.scale()))?;
         Ok((Arc::new(train), Arc::new(valid)))
     }

@@ -1,12 +1,12 @@
 //! Checks that need more than one section. All faults at once.
 
-use super::networks::{Autoencoder, Denoiser, Encoder, num_tokens};
+use super::networks::{Autoencoder, Denoiser, Encoder};
+use super::resolve::Networks;
 use super::{Recipe, RecipeError, SCHEMA};
 use crate::evaluate::section::Evaluation;
-use crate::models::autoencoder::AutoencoderKlConfig;
 use crate::models::condition::Tokens;
-use crate::models::denoiser::DenoiserConfig;
-use crate::models::encoder::VitConfig;
+use crate::models::denoiser::ClassEmbedding;
+use crate::models::encoder::ImageEncoderConfig;
 use std::path::Path;
 
 impl Recipe {
@@ -15,9 +15,15 @@ impl Recipe {
         let mut faults = Vec::new();
         self.check_header(&mut faults);
         faults.extend(self.data.check(data_root));
-        self.check_encoder(&mut faults);
-        self.check_autoencoder(&mut faults);
-        self.check_denoiser(&mut faults);
+        self.check_condition(&mut faults);
+        match self.networks(data_root) {
+            Ok(networks) => {
+                self.check_encoder(&networks, &mut faults);
+                self.check_autoencoder(&networks, &mut faults);
+                self.check_denoiser(&networks, &mut faults);
+            }
+            Err(what) => faults.extend(what),
+        }
         faults.extend(self.diffusion.check());
         faults.extend(self.train.faults("train"));
         for (at, strategy) in self.sample.iter().enumerate() {
@@ -25,8 +31,17 @@ impl Recipe {
         }
         for (at, evaluation) in self.evaluate.iter().enumerate() {
             faults.extend(
-                evaluation.check().into_iter().map(|what| format!("evaluate[{at}]: {what}")),
+                evaluation
+                    .check(data_root)
+                    .into_iter()
+                    .map(|what| format!("evaluate[{at}]: {what}")),
             );
+        }
+        for (at, evaluation) in self.evaluate.iter().enumerate() {
+            let name = evaluation.name();
+            if self.evaluate[..at].iter().any(|before| before.name() == name) {
+                faults.push(format!("evaluate[{at}]: {name} is there twice; the report has one"));
+            }
         }
         let needs_samples = |evaluation: &&Evaluation| evaluation.needs_samples();
         if self.sample.is_empty()
@@ -64,9 +79,26 @@ impl Recipe {
         }
     }
 
-    fn check_encoder(&self, faults: &mut Vec<String>) {
-        let Encoder::Train { vit, dino, train } = &self.encoder;
-        if let Err(error) = self.vit_config().check() {
+    fn check_condition(&self, faults: &mut Vec<String>) {
+        if !(0.0..1.0).contains(&self.condition.dropout) {
+            let dropout = self.condition.dropout;
+            faults.push(format!("condition.dropout is {dropout}; expected at least 0 and below 1"));
+        }
+    }
+
+    fn check_encoder(&self, networks: &Networks, faults: &mut Vec<String>) {
+        let registers = networks.encoder.num_registers();
+        if self.condition.tokens == Tokens::ClassAndRegisters && registers == 0 {
+            let place = match &self.encoder {
+                Encoder::Train { .. } => "encoder.vit.registers is 0",
+                Encoder::Weights { .. } => "the encoder in encoder.folder has no registers",
+            };
+            faults.push(format!("condition.tokens is ClassAndRegisters, but {place}"));
+        }
+        let Encoder::Train { vit, dino, train } = &self.encoder else { return };
+        if let ImageEncoderConfig::Vit(config) = &networks.encoder
+            && let Err(error) = config.check()
+        {
             faults.push(format!("encoder.vit: {error}"));
         }
         faults
@@ -78,36 +110,37 @@ impl Recipe {
                 self.data.size, vit.patch
             ));
         }
-        if self.condition.tokens == Tokens::ClassAndRegisters && vit.registers == 0 {
-            faults.push(
-                "condition.tokens is ClassAndRegisters, but encoder.vit.registers is 0".into(),
-            );
-        }
-        if !(0.0..1.0).contains(&self.condition.dropout) {
-            let dropout = self.condition.dropout;
-            faults.push(format!("condition.dropout is {dropout}; expected at least 0 and below 1"));
-        }
     }
 
-    fn check_autoencoder(&self, faults: &mut Vec<String>) {
-        let Autoencoder::Train { kl, loss, train } = &self.autoencoder;
-        if let Err(error) = self.autoencoder_config().check() {
-            faults.push(format!("autoencoder.kl: {error}"));
-        }
-        if !self.data.size.is_multiple_of(kl.factor()) {
+    fn check_autoencoder(&self, networks: &Networks, faults: &mut Vec<String>) {
+        let factor = networks.autoencoder.factor();
+        if !self.data.size.is_multiple_of(factor) {
+            let why = match &self.autoencoder {
+                Autoencoder::Train { kl, .. } => {
+                    format!("autoencoder.kl.channels has {} levels", kl.channels.len())
+                }
+                Autoencoder::Weights { folder, .. } => format!("of {}", folder.display()),
+            };
             faults.push(format!(
-                "data.size is {}, which the autoencoder's factor of {} does not divide (autoencoder.kl.channels has {} levels)",
-                self.data.size,
-                kl.factor(),
-                kl.channels.len()
+                "data.size is {}, which the autoencoder's factor of {factor} does not divide ({why})",
+                self.data.size
             ));
         }
+        let channels = networks.autoencoder.in_channels();
+        if ![1, 3].contains(&channels) {
+            faults.push(format!(
+                "autoencoder.folder takes images of {channels} channels; expected 1 or 3"
+            ));
+        }
+        let Autoencoder::Train { loss, train, .. } = &self.autoencoder else { return };
+        if let Err(error) = networks.autoencoder.check() {
+            faults.push(format!("autoencoder.kl: {error}"));
+        }
         if let Some(crop) = loss.crop
-            && (crop == 0 || crop > self.data.size || !crop.is_multiple_of(kl.factor()))
+            && (crop == 0 || crop > self.data.size || !crop.is_multiple_of(factor))
         {
             faults.push(format!(
-                "autoencoder.loss.crop is {crop}; expected a multiple of the autoencoder's factor ({}), at most data.size ({})",
-                kl.factor(),
+                "autoencoder.loss.crop is {crop}; expected a multiple of the autoencoder's factor ({factor}), at most data.size ({})",
                 self.data.size
             ));
         }
@@ -121,20 +154,24 @@ impl Recipe {
         faults.extend(train.faults("autoencoder.train"));
     }
 
-    fn check_denoiser(&self, faults: &mut Vec<String>) {
-        let Denoiser::Unet(unet) = &self.denoiser;
-        let config = self.denoiser_config();
+    fn check_denoiser(&self, networks: &Networks, faults: &mut Vec<String>) {
+        let config = &networks.denoiser;
         if let Err(error) = config.unet.check().and_then(|()| config.condition.check()) {
             faults.push(format!("denoiser: {error}"));
         }
-        if let Some(level) = unet.attention.iter().find(|level| **level >= unet.channels.len()) {
-            faults.push(format!(
-                "denoiser.attention names level {level}; there are {} levels, numbered from 0",
-                unet.channels.len()
-            ));
+        let levels = config.unet.block_out_channels.len();
+        match &self.denoiser {
+            Denoiser::Unet(unet) => {
+                if let Some(level) = unet.attention.iter().find(|level| **level >= levels) {
+                    faults.push(format!(
+                        "denoiser.attention names level {level}; there are {levels} levels, numbered from 0"
+                    ));
+                }
+            }
+            Denoiser::Weights { .. } => self.check_foreign_unet(networks, faults),
         }
-        let [_, side, _] = self.latent_shape();
-        let halvings = unet.channels.len().saturating_sub(1).min(16);
+        let [_, side, _] = networks.latent_shape;
+        let halvings = levels.saturating_sub(1).min(16);
         if side == 0 || !side.is_multiple_of(1 << halvings) {
             faults.push(format!(
                 "denoiser: latents are {side} × {side} (data.size over the autoencoder's factor), which cannot be halved {halvings} times"
@@ -142,35 +179,35 @@ impl Recipe {
         }
     }
 
-    /// The encoder's network.
-    pub fn vit_config(&self) -> VitConfig {
-        let Encoder::Train { vit, dino, .. } = &self.encoder;
-        // The size that position embeddings are learned at; others are interpolated.
-        vit.config(dino.views.global_size.unwrap_or(self.data.size))
-    }
-
-    /// The autoencoder's network.
-    pub fn autoencoder_config(&self) -> AutoencoderKlConfig {
-        let Autoencoder::Train { kl, .. } = &self.autoencoder;
-        kl.config()
-    }
-
-    /// The denoiser's network.
-    pub fn denoiser_config(&self) -> DenoiserConfig {
-        let Denoiser::Unet(unet) = &self.denoiser;
-        unet.config(self.latent_shape(), self.token_shape(), &self.condition)
-    }
-
-    /// Channels, height and width of a latent.
-    pub fn latent_shape(&self) -> [usize; 3] {
-        let Autoencoder::Train { kl, .. } = &self.autoencoder;
-        let side = self.data.size / kl.factor();
-        [kl.latent_channels, side, side]
-    }
-
-    /// Condition tokens and their width.
-    pub fn token_shape(&self) -> [usize; 2] {
-        let Encoder::Train { vit, .. } = &self.encoder;
-        [num_tokens(self.condition.tokens, vit.registers), vit.width]
+    /// Whether a U-Net that was trained elsewhere can be guided here.
+    fn check_foreign_unet(&self, networks: &Networks, faults: &mut Vec<String>) {
+        let unet = &networks.denoiser.unet;
+        let [channels, ..] = networks.latent_shape;
+        for (what, found) in
+            [("in_channels", unet.in_channels), ("out_channels", unet.out_channels)]
+        {
+            if found != channels {
+                faults.push(format!(
+                    "denoiser.folder: {what} is {found}, but the autoencoder's latents have {channels} channels"
+                ));
+            }
+        }
+        let pooled = networks.token_shape[0] * networks.denoiser.condition.width;
+        let expected = self.condition.pooled.then_some(ClassEmbedding::SimpleProjection(pooled));
+        if unet.class_embedding != expected {
+            let found = match unet.class_embedding {
+                Some(other) => format!("takes class labels ({other:?})"),
+                None => "takes no class labels".into(),
+            };
+            let pooled = self.condition.pooled;
+            faults.push(format!(
+                "denoiser.folder {found}, which does not go with condition.pooled: {pooled}"
+            ));
+        }
+        if unet.text_time.is_some() {
+            faults.push(
+                "denoiser.folder takes text_embeds and time_ids, as Stable Diffusion XL does; there is nothing here to give it".into(),
+            );
+        }
     }
 }

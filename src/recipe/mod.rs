@@ -6,6 +6,7 @@
 mod check;
 pub mod networks;
 mod overrides;
+pub mod resolve;
 mod ron_json;
 
 use crate::data::section::Data;

@@ -3,13 +3,15 @@
 use super::Condition;
 use crate::models::autoencoder::AutoencoderKlConfig;
 use crate::models::condition::{ConditionConfig, Tokens};
-use crate::models::denoiser::{DenoiserConfig, UnetConfig};
+use crate::models::denoiser::{ClassEmbedding, DenoiserConfig, UnetConfig};
 use crate::models::encoder::VitConfig;
 use crate::train::Train;
 use crate::train::task::{autoencoder::KlLoss, dino::Dino};
 use serde::{Deserialize, Serialize};
+use std::path::PathBuf;
 
 /// What sees the images.
+#[expect(clippy::large_enum_variant, reason = "a recipe has one of it")]
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub enum Encoder {
@@ -25,9 +27,23 @@ pub enum Encoder {
         #[serde(default)]
         train: Train,
     },
+    /// Trained elsewhere: a folder of transformers' `ViTModel`, `Dinov2Model` (RAD-DINO too),
+    /// `Dinov2WithRegistersModel` or `DINOv3ViTModel`, with its `preprocessor_config.json`.
+    Weights {
+        /// The folder; relative paths start at `--data-root`.
+        folder: PathBuf,
+        /// BLAKE3 of the folder as `umbra check` shows it: another one is refused.
+        #[serde(default)]
+        blake3: Option<String>,
+        /// Side of the square that the encoder sees, in pixels: a multiple of its patch. Left out, what its
+        /// preprocessor says.
+        #[serde(default)]
+        side: Option<usize>,
+    },
 }
 
 /// What makes images small, and latents images.
+#[expect(clippy::large_enum_variant, reason = "a recipe has one of it")]
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub enum Autoencoder {
@@ -43,14 +59,45 @@ pub enum Autoencoder {
         #[serde(default)]
         train: Train,
     },
+    /// Trained elsewhere: a folder of diffusers' `AutoencoderKL` or `AutoencoderTiny`, or of the TAESD family.
+    /// Latents are scaled as its config says.
+    Weights {
+        /// The folder; relative paths start at `--data-root`.
+        folder: PathBuf,
+        /// BLAKE3 of the folder as `umbra check` shows it: another one is refused.
+        #[serde(default)]
+        blake3: Option<String>,
+    },
 }
 
 /// What learns to make new latents.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub enum Denoiser {
-    /// The U-Net of Stable Diffusion 1.x.
+    /// The U-Net of Stable Diffusion 1.x, from scratch.
     Unet(UnetSection),
+    /// One that was trained elsewhere, to go on with: a folder of diffusers' `UNet2DConditionModel`.
+    Weights {
+        /// The folder; relative paths start at `--data-root`.
+        folder: PathBuf,
+        /// BLAKE3 of the folder as `umbra check` shows it: another one is refused.
+        #[serde(default)]
+        blake3: Option<String>,
+        /// Which of its weights learn.
+        #[serde(default)]
+        learns: Learns,
+    },
+}
+
+/// Which weights of a U-Net that was trained elsewhere learn. The condition's always do; the others stay as they
+/// are, to the bit.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Learns {
+    /// All of them.
+    #[default]
+    All,
+    /// Those that look at the condition: the cross-attention of every transformer.
+    CrossAttention,
 }
 
 /// A vision transformer with a class token.
@@ -166,11 +213,6 @@ impl KlSection {
             ..AutoencoderKlConfig::default()
         }
     }
-
-    /// Pixels per latent, along a side.
-    pub fn factor(&self) -> usize {
-        1 << self.channels.len().saturating_sub(1).min(16)
-    }
 }
 
 impl UnetSection {
@@ -193,9 +235,9 @@ impl UnetSection {
             attention_head_dim: self.heads.clone(),
             cross_attention_dim: self.context_width,
             norm_num_groups: self.groups,
-            projection_class_embeddings_input_dim: condition
+            class_embedding: condition
                 .pooled
-                .then_some(num_tokens * self.context_width),
+                .then_some(ClassEmbedding::SimpleProjection(num_tokens * self.context_width)),
             ..UnetConfig::default()
         };
         let condition = ConditionConfig { num_tokens, token_width, width: self.context_width };

@@ -3,7 +3,7 @@
 use super::sampler::Sampler;
 use crate::diffusion::{Diffusion, guidance};
 use crate::encode::Scale;
-use crate::models::autoencoder::AutoencoderKl;
+use crate::models::autoencoder::Autoencoder;
 use crate::models::denoiser::Denoiser;
 use crate::models::images::to_images;
 use crate::random::Stream;
@@ -15,7 +15,7 @@ pub struct Generator<'a> {
     /// The averaged weights.
     pub denoiser: &'a Denoiser,
     /// Makes images of latents.
-    pub autoencoder: &'a AutoencoderKl,
+    pub autoencoder: &'a Autoencoder,
     /// As it was trained.
     pub diffusion: &'a Diffusion,
     /// As the denoiser saw latents.

@@ -83,11 +83,11 @@ struct State<M> {
 
 /// Trains to `setup.section.images`. Run the same again to resume.
 ///
-/// `fresh` makes the untrained model on `setup.device`.
+/// `fresh` makes the model before its first step, on `setup.device`.
 pub fn run<T: Task>(
     task: &mut T,
     setup: &Setup,
-    fresh: impl FnOnce() -> T::Model,
+    fresh: impl FnOnce() -> Result<T::Model>,
 ) -> Result<Outcome<T::Model>> {
     fs::create_dir_all(&setup.folder)
         .with_context(|| format!("cannot create {}", setup.folder.display()))?;
@@ -98,7 +98,7 @@ pub fn run<T: Task>(
         fingerprint: setup.data_fingerprint.clone(),
         ..LoaderConfig::new(setup.seed, &stream, plan.batch_size)
     };
-    let mut state = State::new(fresh(), plan);
+    let mut state = State::new(fresh()?, plan);
     if let Some(folder) = checkpoint::newest(&setup.folder)? {
         loader = state.restore(task, setup, loader, checkpoint::load(&folder)?)?;
     }

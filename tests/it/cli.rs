@@ -23,7 +23,9 @@ fn the_help_is_for_people() {
           train     Train one network, or all three, and what that needs
           sample    Draw images, and what that needs
           evaluate  Measure and write the report, and what that needs
+          export    Write a trained run as a folder that Python's diffusers and transformers open
           inspect   Describe image files as umbra sees them, or say why they are refused
+          forward   Compute a network of a folder (diffusers' or transformers' layout) on recorded tensors
           bench     Time a training step of the U-Net of Stable Diffusion 1.5 here
           clean     List stores and checkpoints that nobody refers to; remove them with --yes
           help      Print this message or the help of the given subcommand(s)

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// The modules from the ground up. Those on one line may use each other.
-const LAYERS: [&[&str]; 11] = [
+const LAYERS: [&[&str]; 12] = [
     &["device", "telemetry", "random", "artifact", "metric", "interrupt"],
     &["data"],
     &["models"],
@@ -14,6 +14,7 @@ const LAYERS: [&[&str]; 11] = [
     &["sample"],
     &["train"],
     &["evaluate"],
+    &["export", "forward"],
     &["recipe"],
     &["pipeline"],
     &["cli"],

@@ -4,10 +4,11 @@ use super::binary::{done, newest, tiny};
 use std::path::Path;
 use umbra::data::catalog::{Catalog, Split};
 use umbra::data::radiographs::Radiographs;
-use umbra::encode::{self, Latents};
-use umbra::evaluate::fidelity;
+use umbra::encode::{self, Embedder, Latents};
 use umbra::metric;
 use umbra::models::Init;
+use umbra::models::autoencoder::{Autoencoder, AutoencoderConfig};
+use umbra::models::encoder::ImageEncoderConfig;
 use umbra::models::weights::load_state_dict;
 use umbra::random::Stream;
 use umbra::recipe::{Recipe, networks};
@@ -50,14 +51,17 @@ fn swapped(checkpoints: &Path) -> [f64; 2] {
     let device = umbra::device::parse("cpu").unwrap();
     let weights = |stage| checkpoint::weights(&newest(&run, stage), "ema").unwrap();
     let mut init = Init::new(Stream::new(0, "any"), &device);
-    let networks::Encoder::Train { dino, .. } = &recipe.encoder;
-    let distilled = Distilled::new(&recipe.vit_config(), &dino.head, 0, &device);
+    let networks::Encoder::Train { dino, .. } = &recipe.encoder else { panic!("trained") };
+    let networks = recipe.networks(Path::new(".")).unwrap();
+    let ImageEncoderConfig::Vit(vit) = &networks.encoder else { panic!("trained") };
+    let distilled = Distilled::new(vit, &dino.head, 0, &device);
     let encoder = load_state_dict(distilled, &weights("encoder")).unwrap().backbone;
-    let autoencoder =
-        load_state_dict(recipe.autoencoder_config().init(&mut init), &weights("autoencoder"))
-            .unwrap();
+    let encoder = Embedder::trained_here(encoder, recipe.data.size, &device);
+    let AutoencoderConfig::Kl(kl) = &networks.autoencoder else { panic!("trained") };
+    let autoencoder = load_state_dict(kl.init(&mut init), &weights("autoencoder")).unwrap();
+    let autoencoder = Autoencoder::Kl(autoencoder);
     let denoiser =
-        load_state_dict(recipe.denoiser_config().init(&mut init), &weights("denoiser")).unwrap();
+        load_state_dict(networks.denoiser.init(&mut init), &weights("denoiser")).unwrap();
 
     let catalog = Catalog::open(&run.join("catalog.sqlite")).unwrap();
     let store = std::fs::read_to_string(run.join("store.txt")).unwrap();
@@ -84,8 +88,7 @@ fn swapped(checkpoints: &Path) -> [f64; 2] {
         (0..PAIRS).map(|at| images.get(at).unwrap().square.pixels.clone()).collect();
     let embed = |images: &[Vec<f32>]| {
         let images: Vec<&[f32]> = images.iter().map(Vec::as_slice).collect();
-        let rows =
-            fidelity::embed_images(&generator, &encoder, &images, recipe.data.size, 32).unwrap();
+        let rows = encoder.embed(&images, recipe.data.size, 32).unwrap();
         rows.chunks_exact(latents.token_shape()[1]).map(<[f32]>::to_vec).collect::<Vec<_>>()
     };
     let mut sources = embed(&pixels);

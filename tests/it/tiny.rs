@@ -2,6 +2,7 @@
 
 mod again;
 mod canary;
+mod extractor;
 mod report;
 
 use super::binary::{files, finished, newest};

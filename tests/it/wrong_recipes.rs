@@ -140,6 +140,22 @@ const FAULTS: &[(&str, &str, &str)] = &[
     ("Ddim(steps: 8)", "Ddim(steps: 0)", "sample[0]: "),
     ("Kernel(subset_size: 32)", "Kernel(subset_size: 1)", "evaluate[1]: Kernel: subset_size is 1"),
     ("candidates: 16", "candidates: 1", "ConditionFidelity: candidates is 1"),
+    ("Frechet()", "Frechet(), Frechet()", "evaluate[1]: Frechet is there twice"),
+    (
+        "Frechet()",
+        "Frechet(features: XrayDenseNet(folder: \"nowhere\"))",
+        "evaluate[0]: Frechet: ./nowhere is missing",
+    ),
+    (
+        "Coverage()",
+        "Coverage(features: InceptionV3(folder: \".\", images: 1))",
+        "evaluate[2]: Coverage: images is 1",
+    ),
+    (
+        "Coverage()",
+        "Coverage(features: InceptionV3(folder: \".\"))",
+        "evaluate[2]: Coverage: ././config.json is missing",
+    ),
 ];
 
 #[test]

@@ -311,10 +311,9 @@ pub(super) fn groups(report: &Report) -> Vec<Group> {
                     number,
                     &format!(
                         "Between normal distributions fitted to the features of {} generated images \
-                         and of the real ones. Features: {}{}. Less is better.",
+                         and of the real ones. Features: {}. Less is better.",
                         count(frechet.samples),
-                        if frechet.extractor.is_empty() { "none" } else { &frechet.extractor },
-                        if frechet.self_referential { ", this run's own encoder" } else { "" },
+                        features(&frechet.extractor, frechet.self_referential),
                     ),
                 ),
                 row(
@@ -330,8 +329,11 @@ pub(super) fn groups(report: &Report) -> Vec<Group> {
                     "Kernel distance",
                     &kernel.value,
                     number,
-                    "Unbiased squared maximum mean discrepancy with a cubic kernel (KID), mean over \
-                     random subsets. 0 is best; it may fall a little below.",
+                    &format!(
+                        "Unbiased squared maximum mean discrepancy with a cubic kernel (KID), mean \
+                         over random subsets. Features: {}. 0 is best; it may fall a little below.",
+                        features(&kernel.extractor, kernel.self_referential),
+                    ),
                 ),
                 row(
                     "kernel_distance.std",
@@ -345,7 +347,11 @@ pub(super) fn groups(report: &Report) -> Vec<Group> {
                     "Precision",
                     &coverage.precision,
                     percent,
-                    "Generated images that lie in the neighbourhood of a real one: are they plausible?",
+                    &format!(
+                        "Generated images that lie in the neighbourhood of a real one: are they \
+                         plausible? Features of this and the next three: {}.",
+                        features(&coverage.extractor, coverage.self_referential),
+                    ),
                 ),
                 row(
                     "coverage.recall",
@@ -400,6 +406,12 @@ pub(super) fn groups(report: &Report) -> Vec<Group> {
             ],
         },
     ]
+}
+
+/// What made the features, and whether it judges itself.
+fn features(extractor: &str, is_own: bool) -> String {
+    let name = if extractor.is_empty() { "none" } else { extractor };
+    format!("{name}{}", if is_own { ", this run's own encoder" } else { "" })
 }
 
 fn shown(figure: &Figure, format: impl Fn(f64) -> String) -> String {

@@ -118,6 +118,10 @@ pub struct KernelFigures {
     pub value: Figure,
     /// Standard deviation.
     pub std: Figure,
+    /// What made the features, e.g. `dino:` and a hash.
+    pub extractor: String,
+    /// True when the extractor is the run's own encoder, which then judges itself.
+    pub self_referential: bool,
 }
 
 /// Overlap of the real and the generated set.
@@ -131,6 +135,10 @@ pub struct CoverageFigures {
     pub density: Figure,
     /// As recall, less swayed by outliers.
     pub coverage: Figure,
+    /// What made the features, e.g. `dino:` and a hash.
+    pub extractor: String,
+    /// True when the extractor is the run's own encoder, which then judges itself.
+    pub self_referential: bool,
 }
 
 /// How unlike the generated images are.
@@ -251,6 +259,8 @@ impl Serialize for KernelFigures {
         let mut map = serializer.serialize_map(None)?;
         map.figure("value", &self.value)?;
         map.figure("std", &self.std)?;
+        map.serialize_entry("extractor", &self.extractor)?;
+        map.serialize_entry("self_referential", &self.self_referential)?;
         map.end()
     }
 }
@@ -262,6 +272,8 @@ impl Serialize for CoverageFigures {
         map.figure("recall", &self.recall)?;
         map.figure("density", &self.density)?;
         map.figure("coverage", &self.coverage)?;
+        map.serialize_entry("extractor", &self.extractor)?;
+        map.serialize_entry("self_referential", &self.self_referential)?;
         map.end()
     }
 }
@@ -314,8 +326,10 @@ mod tests {
                                  "reason": "128 images are too few: this figure needs at least 192",
                                  "extractor": "dino:3f7a90c2", "self_referential": true,
                                  "samples": 128, "real_vs_real": 4.0},
-            "kernel_distance": {"value": 0.01, "std": 0.002},
-            "coverage": {"precision": 0.8, "recall": 0.5, "density": 0.9, "coverage": 0.7},
+            "kernel_distance": {"value": 0.01, "std": 0.002,
+                                "extractor": "xray-densenet121:3f7a90c2", "self_referential": false},
+            "coverage": {"precision": 0.8, "recall": 0.5, "density": 0.9, "coverage": 0.7,
+                         "extractor": "dino:3f7a90c2", "self_referential": true},
             "diversity": {"ms_ssim": 0.41, "scales": 3},
             "nearest_train": {"max_pearson": 0.93, "max_pearson_test_vs_train": 0.95},
             "stages": [

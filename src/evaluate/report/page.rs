@@ -110,12 +110,19 @@ mod tests {
                 samples: 128,
                 real_vs_real: 4.0.into(),
             },
-            kernel_distance: KernelFigures { value: 0.01.into(), std: 0.002.into() },
+            kernel_distance: KernelFigures {
+                value: 0.01.into(),
+                std: 0.002.into(),
+                extractor: "xray-densenet121:3f7a90c2".into(),
+                self_referential: false,
+            },
             coverage: CoverageFigures {
                 precision: 0.8.into(),
                 recall: 0.5.into(),
                 density: 0.9.into(),
                 coverage: 0.7.into(),
+                extractor: "dino:3f7a90c2".into(),
+                self_referential: true,
             },
             diversity: DiversityFigures { ms_ssim: 0.41.into(), scales: 3 },
             nearest_train: NearestTrain {

@@ -6,8 +6,8 @@ use crate::data::loader::{SampleError, Samples};
 use crate::data::picture::contact_sheet;
 use crate::data::radiographs::{Radiographs, Sample};
 use crate::metric;
-use crate::models::autoencoder::{AutoencoderKl, AutoencoderKlConfig};
-use crate::models::images::{stack, to_images};
+use crate::models::autoencoder::{Autoencoder, AutoencoderKl, AutoencoderKlConfig};
+use crate::models::images::{stack, to_images, with_channels};
 use crate::random::Stream;
 use anyhow::Result;
 use burn::tensor::{Device, Tensor, TensorData};
@@ -165,8 +165,13 @@ impl Task for AutoencoderTask {
     }
 
     fn validate(&self, ema: &AutoencoderKl) -> Result<Vec<(&'static str, f64)>> {
-        let restored =
-            reconstruct(ema, &self.valid, self.valid.len(), self.batch_size, &self.device)?;
+        let restored = reconstruct(
+            &Autoencoder::Kl(ema.clone()),
+            &self.valid,
+            self.valid.len(),
+            self.batch_size,
+            &self.device,
+        )?;
         let mut sum = 0.0;
         for (sample, restored) in &restored {
             let square = &sample.square;
@@ -176,7 +181,13 @@ impl Task for AutoencoderTask {
     }
 
     fn preview(&self, ema: &AutoencoderKl) -> Result<Option<Gray>> {
-        let shown = reconstruct(ema, &self.valid, 8, self.batch_size, &self.device)?;
+        let shown = reconstruct(
+            &Autoencoder::Kl(ema.clone()),
+            &self.valid,
+            8,
+            self.batch_size,
+            &self.device,
+        )?;
         let tiles = shown
             .into_iter()
             .flat_map(|(sample, restored)| [sample.square.pixels.clone(), restored]);
@@ -196,19 +207,20 @@ impl Task for AutoencoderTask {
 
 /// The first `count` images and what the autoencoder makes of them (posterior mean), in [0, 1].
 pub fn reconstruct(
-    model: &AutoencoderKl,
+    model: &Autoencoder,
     images: &Radiographs,
     count: usize,
     batch_size: usize,
     device: &Device,
 ) -> Result<Vec<(Arc<Sample>, Vec<f32>)>> {
     let mut out = Vec::new();
+    let channels = model.config().in_channels();
     let indices: Vec<usize> = (0..count.min(images.len())).collect();
     for chunk in indices.chunks(batch_size) {
         let samples = chunk.iter().map(|&at| images.get(at)).collect::<Result<Vec<_>, _>>()?;
         let batch =
             stack(samples.iter().map(|sample| &sample.square.pixels[..]), images.size(), device);
-        let latents = model.encode(batch * 2.0 - 1.0).mean;
+        let latents = model.encode(with_channels(batch * 2.0 - 1.0, channels)).mean;
         out.extend(samples.into_iter().zip(to_images(model.decode(latents))?));
     }
     Ok(out)

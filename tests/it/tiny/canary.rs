@@ -48,6 +48,11 @@ fn patient_ids_stay_where_they_were() {
     assert_eq!(run.code, Some(0), "{}", run.stderr);
     assert!(run.stderr.contains("warning: 1 of 40 images are left out"), "{}", run.stderr);
 
+    let model = checkpoints.join("tiny/model");
+    let mut export = crate::binary::umbra();
+    export.arg("export").arg(checkpoints.join("tiny")).args(["--to", "diffusers"]).arg(&model);
+    crate::binary::done(&mut export);
+
     // Mistakes are told without the id as well.
     let twice = format!("{table}images/00.png,{CANARY}-0,val,\n");
     fs::write(root.join("manifest.csv"), twice).unwrap();
@@ -63,7 +68,9 @@ fn patient_ids_stay_where_they_were() {
         assert!(!said.stdout.contains(CANARY) && !said.stderr.contains(CANARY), "{}", said.stderr);
     }
     let written = files(&checkpoints);
-    assert!(written.keys().any(|name| name == "tiny/report.html"));
+    for name in ["tiny/report.html", "tiny/model/README.md"] {
+        assert!(written.contains_key(name), "{name}");
+    }
     for (name, bytes) in written {
         let is_in = bytes.windows(CANARY.len()).any(|window| window == CANARY.as_bytes());
         assert!(!is_in && !name.contains(CANARY), "{name} holds a patient id");

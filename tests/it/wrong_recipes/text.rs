@@ -19,6 +19,8 @@ const MISTAKES: &[(&str, &str, &str)] = &[
     ("Reconstruct(", "Reconstrukt(", "`Reconstrukt`"),
     ("Ddim(steps: 8)", "Ddpm(steps: 8)", "`Ddpm`"),
     ("Frechet()", "Fid()", "`Fid`"),
+    ("Frechet()", "Frechet(features: Clip(folder: \"a\"))", "`Clip`"),
+    ("Frechet()", "Frechet(features: XrayDenseNet(path: \"a\"))", "`path`"),
     ("Phantom(images: 160)", "Phantoms(images: 160)", "`Phantoms`"),
     ("images: 1_280,", "images: 1_280, compute: F64,", "`F64`"),
     // Values of another kind.

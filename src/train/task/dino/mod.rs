@@ -15,7 +15,7 @@ use crate::data::{
     loader::{SampleError, Samples},
     radiographs::Radiographs,
 };
-use crate::encode::embed_all;
+use crate::encode::Embedder;
 use crate::metric::{self, Features};
 use crate::models::Init;
 use crate::models::encoder::{Vit, VitConfig};
@@ -317,7 +317,9 @@ impl Task for DinoTask {
 
     /// Collapse shows as an effective rank near 1 and a mean cosine near 1.
     fn validate(&self, ema: &Distilled) -> Result<Vec<(&'static str, f64)>> {
-        let embeddings = embed_all(&ema.backbone, &self.valid, self.batch_size, &self.device)?;
+        let embedder =
+            Embedder::trained_here(ema.backbone.clone(), self.valid.size(), &self.device);
+        let embeddings = embedder.embed_all(&self.valid, self.batch_size)?;
         let features = Features::new(&embeddings, self.network.hidden_size);
         let rank = metric::effective_rank(features)?;
         if rank < 2.0 {

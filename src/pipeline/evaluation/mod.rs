@@ -1,43 +1,38 @@
 //! The evaluate stage: figures, pictures and curves into one report.
 
+mod curves;
+mod encoder;
+mod sheets;
+
+use super::features::{DIGITS, Sets};
 use super::{Ended, Run, Stage, Timing, sampling, text};
-use crate::data::catalog::{Entry, Label, PatientKey};
-use crate::data::picture::{self, Contents, Depth, Provenance};
+use crate::artifact::Stamp;
 use crate::data::radiographs::Radiographs;
-use crate::encode::{self, Latents};
+use crate::encode::Latents;
 use crate::evaluate::fidelity::{self, Candidate, Fidelity};
 use crate::evaluate::report::{
-    AutoencoderFigures, ConditionFidelity, CoverageFigures, Curve, DenoiserFigures,
-    DiversityFigures, EncoderFigures, Figure, FrechetFigures, KernelFigures, NearestTrain, Page,
-    Picture, Series, StageTime,
+    AutoencoderFigures, ConditionFidelity, CoverageFigures, DenoiserFigures, DiversityFigures,
+    Figure, FrechetFigures, KernelFigures, NearestTrain, Page, StageTime,
 };
-use crate::evaluate::section::{Evaluation, Neighbours};
+use crate::evaluate::section::Evaluation;
 use crate::interrupt;
 use crate::metric::{self, Features, Refusal, Subsets};
-use crate::models::encoder::Vit;
 use crate::random::{Permutation, Stream};
 use crate::sample::sampler::{Ddim, Sampler};
 use crate::sample::stage;
 use crate::telemetry::{metrics, progress};
 use crate::train::task::autoencoder::reconstruct;
 use anyhow::{Context, Result};
+use encoder::class_tokens;
 use std::{fs, time::Instant};
 
 /// Raised when a figure's definition changes.
 const VERSION: u32 = 2;
 
-/// Candidates shown in the report's fidelity sheet.
-const SHOWN: usize = 24;
-
 impl Run {
     pub(super) fn evaluate(&self) -> Result<Ended> {
         let folder = self.stage_folder(Stage::Evaluate);
-        let hash = self
-            .hasher(Stage::Evaluate, VERSION)
-            .section(&text(&self.recipe.evaluate))
-            .upstream(&self.sample_hash()?)
-            .finish();
-        let stamp = self.stamp(Stage::Evaluate, VERSION, hash);
+        let stamp = self.evaluate_stamp()?;
         if stamp.is_left_in(&folder)? && self.folder.join("report.html").exists() {
             return Ok(Ended::UpToDate);
         }
@@ -51,6 +46,18 @@ impl Run {
             .with_context(|| format!("cannot create {}", folder.display()))?;
         stamp.write(&folder)?;
         Ok(Ended::Done)
+    }
+
+    /// What a report of the newest weights leaves behind.
+    pub(super) fn evaluate_stamp(&self) -> Result<Stamp> {
+        let mut hasher = self
+            .hasher(Stage::Evaluate, VERSION)
+            .section(&text(&self.recipe.evaluate))
+            .upstream(&self.sample_hash()?);
+        for hash in self.extractor_hashes()? {
+            hasher = hasher.upstream(&hash);
+        }
+        Ok(self.stamp(Stage::Evaluate, VERSION, hasher.finish()))
     }
 
     /// The headline figures of the report, a line each.
@@ -80,7 +87,7 @@ impl Run {
     fn measure(&self) -> Result<Option<Page>> {
         let images = self.ingested()?;
         let device = &self.place.device;
-        let encoder = self.encoder()?.backbone;
+        let encoder = self.encoder()?;
         let autoencoder = self.autoencoder()?;
         let denoiser = self.denoiser()?;
         let (train, valid) = self.latents()?;
@@ -123,12 +130,16 @@ impl Run {
             }
         }
         let shown: Vec<&[f32]> = samples.iter().map(Vec::as_slice).collect();
-        let width = encoder.config().hidden_size;
-        let sample_features =
-            fidelity::embed_images(&generator, &encoder, &shown, size, sampling::BATCH)?;
-        let real_features = class_tokens(&train);
-        let real = Features::new(&real_features, width);
-        let generated = Features::new(&sample_features, width);
+        let own = Sets {
+            extractor: format!("dino:{}", &self.weights_hash(Stage::Encoder)?[..DIGITS]),
+            is_own: true,
+            width: encoder.width(),
+            real: class_tokens(&train),
+            generated: encoder.embed(&shown, size, sampling::BATCH)?,
+        };
+        let Some(sets) = self.feature_sets(own, &images.train, &samples)? else {
+            return Ok(None);
+        };
 
         for evaluation in &self.recipe.evaluate {
             if interrupt::requested() {
@@ -136,26 +147,33 @@ impl Run {
             }
             match evaluation {
                 Evaluation::Neighbours(_) => {} // With the encoder's figures, above.
-                Evaluation::Frechet {} => {
+                Evaluation::Frechet(section) => {
+                    let sets = &sets[&section.features];
+                    let distance = metric::frechet_distance(sets.real(), sets.generated());
                     page.report.frechet_distance = FrechetFigures {
-                        value: figure(metric::frechet_distance(real, generated)),
-                        extractor: format!("dino:{}", &self.weights_hash(Stage::Encoder)?[..12]),
-                        self_referential: true,
+                        value: figure(distance),
+                        extractor: sets.extractor.clone(),
+                        self_referential: sets.is_own,
                         samples: samples.len() as u64,
-                        real_vs_real: figure(self.floor(&real_features, width, samples.len())),
+                        real_vs_real: figure(self.floor(&sets.real, sets.width, samples.len())),
                     };
                 }
                 Evaluation::Kernel(section) => {
-                    let size = section.subset_size.min(samples.len()).min(train.len());
+                    let sets = &sets[&section.features];
+                    let (real, generated) = (sets.real(), sets.generated());
+                    let size = section.subset_size.min(generated.len()).min(real.len());
                     let subsets = Subsets { count: section.subsets, size, seed: self.recipe.seed };
                     let distance = metric::kernel_distance(real, generated, &subsets);
                     page.report.kernel_distance = KernelFigures {
                         value: figure(distance.clone().map(|distance| distance.mean)),
                         std: figure(distance.map(|distance| distance.std)),
+                        extractor: sets.extractor.clone(),
+                        self_referential: sets.is_own,
                     };
                 }
                 Evaluation::Coverage(section) => {
-                    let prdc = metric::prdc(real, generated, section.neighbours);
+                    let sets = &sets[&section.features];
+                    let prdc = metric::prdc(sets.real(), sets.generated(), section.neighbours);
                     let part =
                         |part: fn(&metric::Prdc) -> f64| figure(prdc.clone().map(|it| part(&it)));
                     page.report.coverage = CoverageFigures {
@@ -163,6 +181,8 @@ impl Run {
                         recall: part(|it| it.recall),
                         density: part(|it| it.density),
                         coverage: part(|it| it.coverage),
+                        extractor: sets.extractor.clone(),
+                        self_referential: sets.is_own,
                     };
                 }
                 Evaluation::Diversity(section) => {
@@ -232,43 +252,6 @@ impl Run {
         metric::frechet_distance(Features::new(rest, width), Features::new(few, width))
     }
 
-    fn encoder_figures(
-        &self,
-        encoder: &Vit,
-        train: &Latents,
-        valid: &Latents,
-    ) -> Result<EncoderFigures> {
-        let images = self.ingested()?;
-        let width = encoder.config().hidden_size;
-        let section = self.recipe.evaluate.iter().find_map(|evaluation| match evaluation {
-            Evaluation::Neighbours(section) => Some(section.clone()),
-            _ => None,
-        });
-        let section = section.unwrap_or_default();
-        // No label was used in training, so training images may be asked too: a validation split alone is small.
-        let entries: Vec<&Entry> =
-            images.train.entries().iter().chain(images.valid.entries()).collect();
-        let (rows, labels) = labelled(&entries, &section);
-        let patients: Vec<PatientKey> = rows.iter().map(|&row| entries[row].patient).collect();
-        let accuracy = |train: &[f32], valid: &[f32]| {
-            let chosen = pick(&[train, valid].concat(), width, &rows);
-            let (features, k) = (Features::new(&chosen, width), section.neighbours);
-            let accuracy = metric::knn::accuracy_leave_group_out(features, &labels, &patients, k);
-            figure(accuracy.map(|accuracy| accuracy.mean))
-        };
-        let untrained = self.untrained_encoder().backbone;
-        let embed =
-            |images| encode::embed_all(&untrained, images, sampling::BATCH, &self.place.device);
-        let (train, valid) = (class_tokens(train), class_tokens(valid));
-        let features = Features::new(&valid, width);
-        Ok(EncoderFigures {
-            effective_rank: figure(metric::effective_rank(features)),
-            mean_cosine: figure(metric::mean_cosine(features)),
-            knn_accuracy: accuracy(&train, &valid),
-            knn_accuracy_untrained: accuracy(&embed(&images.train)?, &embed(&images.valid)?),
-        })
-    }
-
     fn denoiser_figures(&self) -> Result<DenoiserFigures> {
         let records = metrics::read(&self.stage_folder(Stage::Denoiser))?;
         let losses: Vec<f64> = records
@@ -283,134 +266,6 @@ impl Run {
             validation_loss_last: or_missing(losses.last()),
             images_seen: records.last().map_or(0, |record| record.images_seen),
         })
-    }
-
-    fn curves(&self) -> Result<Vec<Curve>> {
-        let mut curves = Vec::new();
-        for (stage, title, y_label, log, names) in [
-            (
-                Stage::Encoder,
-                "Encoder: loss",
-                "loss",
-                false,
-                &["train/loss", "train/teacher_entropy"][..],
-            ),
-            (
-                Stage::Encoder,
-                "Encoder: directions in use",
-                "effective rank",
-                false,
-                &["validation/effective_rank"],
-            ),
-            (
-                Stage::Autoencoder,
-                "Autoencoder: loss",
-                "loss",
-                true,
-                &["train/loss", "train/reconstruction"],
-            ),
-            (
-                Stage::Autoencoder,
-                "Autoencoder: validation",
-                "PSNR (dB)",
-                false,
-                &["validation/psnr_db"],
-            ),
-            (
-                Stage::Denoiser,
-                "Denoiser: loss",
-                "loss",
-                true,
-                &["train/loss", "train/unweighted_loss", "validation/loss"],
-            ),
-            (
-                Stage::Denoiser,
-                "Denoiser: learning rate",
-                "learning rate",
-                false,
-                &["train/learning_rate"],
-            ),
-        ] {
-            let records = metrics::read(&self.stage_folder(stage))?;
-            let series: Vec<Series> = names
-                .iter()
-                .map(|name| Series {
-                    name: (*name).to_owned(),
-                    points: records
-                        .iter()
-                        .filter_map(|it| Some((it.images_seen as f64, *it.values.get(*name)?)))
-                        .collect(),
-                })
-                .filter(|series| !series.points.is_empty())
-                .collect();
-            if !series.is_empty() {
-                curves.push(Curve {
-                    title: title.to_owned(),
-                    x_label: "images seen".to_owned(),
-                    y_label: y_label.to_owned(),
-                    log,
-                    series,
-                });
-            }
-        }
-        Ok(curves)
-    }
-
-    fn fidelity_sheet(
-        &self,
-        candidates: &[Candidate],
-        drawn: &[Vec<f32>],
-        size: usize,
-    ) -> Result<Picture> {
-        let tiles: Vec<&[f32]> = candidates
-            .iter()
-            .zip(drawn)
-            .take(SHOWN)
-            .flat_map(|(candidate, drawn)| [&candidate.square.pixels[..], &drawn[..]])
-            .collect();
-        let sheet = picture::contact_sheet(&tiles, size, 8, 2, &["source", "sample"].repeat(4));
-        let contents = Contents::SyntheticAndReal;
-        let from = Provenance { contents, recipe: &self.recipe.name, seed: self.recipe.seed };
-        Ok(Picture {
-            title: "Held-out images, drawn again from their embedding alone".to_owned(),
-            caption: "Each pair: a validation image that no network has trained on, and what the denoiser \
-                      makes of nothing but its embedding and noise."
-                .to_owned(),
-            png: picture::gray_png(&sheet, Depth::Eight, &from.text())?,
-        })
-    }
-
-    /// The contact sheets that sampling and autoencoder training left.
-    fn add_sheets(&self, page: &mut Page) -> Result<()> {
-        for (number, strategy) in self.recipe.sample.iter().enumerate() {
-            let name = format!("sheet-{number}-{}.png", strategy.name().to_lowercase());
-            let path = self.stage_folder(Stage::Sample).join(name);
-            page.pictures.push(Picture {
-                title: format!("{} ({} images)", strategy.name(), strategy.images()),
-                caption: match strategy.name() {
-                    "Interpolate" => {
-                        "Each triple: two training images with equal labels, and between them an \
-                                      image drawn from a point between their embeddings."
-                    }
-                    _ => "Each pair: a training image and an image drawn from its embedding.",
-                }
-                .to_owned(),
-                png: fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?,
-            });
-        }
-        let previews = self.stage_folder(Stage::Autoencoder).join("previews");
-        let newest = fs::read_dir(previews)
-            .ok()
-            .and_then(|entries| entries.filter_map(|entry| Some(entry.ok()?.path())).max());
-        if let Some(path) = newest {
-            page.pictures.push(Picture {
-                title: "Autoencoder".to_owned(),
-                caption: "Each pair: a validation image and what the autoencoder restores of it."
-                    .to_owned(),
-                png: fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?,
-            });
-        }
-        Ok(())
     }
 
     fn stage_times(&self) -> Vec<StageTime> {
@@ -469,37 +324,6 @@ fn fidelity_figures(found: Fidelity) -> ConditionFidelity {
         pixel_top1: found.pixel_top1.into(),
         pixel_top1_null: found.pixel_top1_null.into(),
     }
-}
-
-/// The class token of every row, row after row.
-fn class_tokens(latents: &Latents) -> Vec<f32> {
-    let [_, width] = latents.token_shape();
-    (0..latents.len()).flat_map(|at| latents.tokens(at)[..width].to_vec()).collect()
-}
-
-/// Rows of the chosen dataset, and for each chosen label what is known of it in each of them.
-fn labelled(entries: &[&Entry], section: &Neighbours) -> (Vec<usize>, Vec<Vec<Option<bool>>>) {
-    let is_chosen =
-        |entry: &Entry| section.dataset.as_ref().is_none_or(|name| *name == entry.source);
-    let rows: Vec<usize> = (0..entries.len()).filter(|&row| is_chosen(entries[row])).collect();
-    let names = entries.first().map(|entry| entry.labels.keys()).into_iter().flatten();
-    let labels = names
-        .filter(|name| section.labels.is_empty() || section.labels.contains(name))
-        .map(|name| rows.iter().map(|&row| known(entries[row].labels.get(name))).collect())
-        .collect();
-    (rows, labels)
-}
-
-fn known(label: Option<&Label>) -> Option<bool> {
-    match label {
-        Some(Label::Present) => Some(true),
-        Some(Label::Absent) => Some(false),
-        Some(Label::Unknown) | None => None,
-    }
-}
-
-fn pick(values: &[f32], width: usize, rows: &[usize]) -> Vec<f32> {
-    rows.iter().flat_map(|&row| values[row * width..(row + 1) * width].iter().copied()).collect()
 }
 
 /// How near samples, and real images that were held out, come to a training image.

@@ -1,0 +1,80 @@
+//! An encoder and what an image goes through before it.
+
+use crate::data::radiographs::Radiographs;
+use crate::models::condition::Tokens;
+use crate::models::encoder::{ImageEncoder, Preprocessing, Resample, Vit};
+use anyhow::Result;
+use burn::tensor::{Device, Tensor};
+
+/// What sees images.
+#[derive(Debug, Clone)]
+pub struct Embedder {
+    /// The network.
+    pub network: ImageEncoder,
+    /// How an image reaches it.
+    pub input: Preprocessing,
+    /// Where it computes.
+    pub device: Device,
+}
+
+impl Embedder {
+    /// A network that was trained here on grey squares of `size`.
+    pub fn trained_here(vit: Vit, size: usize, device: &Device) -> Self {
+        let (network, input) = (ImageEncoder::Vit(vit), trained_input(size));
+        Self { network, input, device: device.clone() }
+    }
+
+    /// All tokens of square grey images of `size` in [0, 1]: [B, 1 + R + P, d].
+    pub fn tokens(&self, images: &[&[f32]], size: usize) -> Tensor<3> {
+        let pixels = self.input.apply(images.iter().copied(), size, &self.device);
+        self.network.forward(pixels)
+    }
+
+    /// The tokens among them that guide the denoiser: [B, N, d].
+    pub fn condition_tokens(&self, tokens: Tokens, images: &[&[f32]], size: usize) -> Tensor<3> {
+        let all = self.tokens(images, size);
+        let registers = self.network.num_registers();
+        let num_tokens = all.dims()[1];
+        match tokens {
+            Tokens::Class => all.slice_dim(1, 0..1),
+            Tokens::ClassAndRegisters => all.slice_dim(1, 0..1 + registers),
+            Tokens::ClassAndMean => {
+                let patches = all.clone().slice_dim(1, 1 + registers..num_tokens).mean_dim(1);
+                Tensor::cat(vec![all.slice_dim(1, 0..1), patches], 1)
+            }
+        }
+    }
+
+    /// Class embeddings of square grey images of `size`, row after row.
+    pub fn embed(&self, images: &[&[f32]], size: usize, batch_size: usize) -> Result<Vec<f32>> {
+        let mut out = Vec::new();
+        for batch in images.chunks(batch_size) {
+            out.extend(super::values(self.tokens(batch, size).slice_dim(1, 0..1))?);
+        }
+        Ok(out)
+    }
+
+    /// Class embeddings of all of `images`, in order, row after row.
+    pub fn embed_all(&self, images: &Radiographs, batch_size: usize) -> Result<Vec<f32>> {
+        let mut out = Vec::new();
+        let indices: Vec<usize> = (0..images.len()).collect();
+        for chunk in indices.chunks(batch_size) {
+            let samples = chunk.iter().map(|&at| images.get(at)).collect::<Result<Vec<_>, _>>()?;
+            let pixels: Vec<&[f32]> =
+                samples.iter().map(|sample| &sample.square.pixels[..]).collect();
+            out.extend(self.embed(&pixels, images.size(), batch_size)?);
+        }
+        Ok(out)
+    }
+
+    /// Width of a token.
+    pub fn width(&self) -> usize {
+        self.network.hidden_size()
+    }
+}
+
+/// How an image of `size` reaches an encoder that is trained here: shifted and scaled to about mean 0 and
+/// variance 1, as [`normalise`](crate::models::images::normalise) does with views.
+pub fn trained_input(size: usize) -> Preprocessing {
+    Preprocessing { side: size, mean: vec![0.5], std: vec![0.25], resample: Resample::Bicubic }
+}

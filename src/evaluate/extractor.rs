@@ -1,0 +1,147 @@
+//! What sees the images before a distance between two sets of them is taken.
+
+use crate::models::features::{
+    FeaturesError, InceptionV3Config, InceptionV3Features, Resizing, XrayDenseNet,
+    XrayDenseNetConfig, weights_path,
+};
+use anyhow::Result;
+use burn::tensor::Device;
+use serde::{Deserialize, Serialize};
+use std::path::{Path, PathBuf};
+
+/// A network that makes features, as a recipe names it. Relative folders start at `--data-root`;
+/// docs/weights.md says how to make them.
+#[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub enum Extractor {
+    /// The run's own encoder, which then judges itself: to be compared with nothing outside this run.
+    #[default]
+    Own,
+    /// TorchXRayVision's DenseNet: 1024 features of a radiograph.
+    XrayDenseNet {
+        /// Has its `config.json` and `model.safetensors`.
+        folder: PathBuf,
+        /// Most real images looked at, chosen by the seed.
+        #[serde(default = "default_images")]
+        images: usize,
+    },
+    /// The Inception-v3 of the Fréchet inception distance: 2048 features of a photograph.
+    InceptionV3 {
+        /// Has its `config.json` and `model.safetensors`.
+        folder: PathBuf,
+        /// How images become 299 × 299.
+        #[serde(default)]
+        resizing: Resizing,
+        /// Most real images looked at, chosen by the seed.
+        #[serde(default = "default_images")]
+        images: usize,
+    },
+}
+
+/// As many as RoentGen's evaluation takes per side.
+fn default_images() -> usize {
+    5000
+}
+
+impl Extractor {
+    /// Faults, a sentence each. Looks into the folder, but does not read the weights.
+    pub fn check(&self, data_root: &Path) -> Vec<String> {
+        let (opened, images) = match self {
+            Self::Own => return Vec::new(),
+            Self::XrayDenseNet { folder, images } => {
+                (XrayDenseNetConfig::from_folder(&data_root.join(folder)).map(drop), *images)
+            }
+            Self::InceptionV3 { folder, images, .. } => {
+                (InceptionV3Config::from_folder(&data_root.join(folder)).map(drop), *images)
+            }
+        };
+        let too_few = (images < 2).then(|| format!("images is {images}; expected at least 2"));
+        // The whole chain: what is wrong stands at its end.
+        let opened = opened.err().map(|error| format!("{:#}", anyhow::Error::from(error)));
+        too_few.into_iter().chain(opened).collect()
+    }
+
+    /// The file with its weights, where it has one of its own.
+    pub fn weights(&self, data_root: &Path) -> Option<PathBuf> {
+        self.folder().map(|folder| weights_path(&data_root.join(folder)))
+    }
+
+    /// Most real images looked at; none where all are.
+    pub fn max_images(&self) -> Option<usize> {
+        match self {
+            Self::Own => None,
+            Self::XrayDenseNet { images, .. } | Self::InceptionV3 { images, .. } => Some(*images),
+        }
+    }
+
+    /// The network in the folder; none for the run's own.
+    pub fn open(
+        &self,
+        data_root: &Path,
+        device: &Device,
+    ) -> Result<Option<Network>, FeaturesError> {
+        let Some(folder) = self.folder().map(|folder| data_root.join(folder)) else {
+            return Ok(None);
+        };
+        Ok(match self {
+            Self::Own => None,
+            Self::XrayDenseNet { .. } => {
+                Some(Network::XrayDenseNet(Box::new(XrayDenseNet::from_folder(&folder, device)?)))
+            }
+            Self::InceptionV3 { resizing, .. } => {
+                let network = Box::new(InceptionV3Features::from_folder(&folder, device)?);
+                Some(Network::InceptionV3(network, *resizing))
+            }
+        })
+    }
+
+    fn folder(&self) -> Option<&Path> {
+        match self {
+            Self::Own => None,
+            Self::XrayDenseNet { folder, .. } | Self::InceptionV3 { folder, .. } => Some(folder),
+        }
+    }
+}
+
+/// An opened network that is not the run's.
+pub enum Network {
+    /// For radiographs.
+    XrayDenseNet(Box<XrayDenseNet>),
+    /// For photographs, with what its images go through.
+    InceptionV3(Box<InceptionV3Features>, Resizing),
+}
+
+impl Network {
+    /// As reports call it, before the hash of its weights.
+    pub fn name(&self) -> String {
+        match self {
+            Self::XrayDenseNet(network) => {
+                format!("xray-densenet{}", network.config().num_layers())
+            }
+            Self::InceptionV3(_, Resizing::Tensorflow1) => "inception-v3".to_owned(),
+            Self::InceptionV3(_, Resizing::Clean) => "inception-v3-clean".to_owned(),
+        }
+    }
+
+    /// Numbers per image.
+    pub fn num_features(&self) -> usize {
+        match self {
+            Self::XrayDenseNet(network) => network.config().num_features(),
+            Self::InceptionV3(..) => InceptionV3Config::default().num_features(),
+        }
+    }
+
+    /// Features of grey images of `size` × `size` in [0, 1], row after row.
+    pub fn embed(&self, images: &[&[f32]], size: usize, device: &Device) -> Result<Vec<f32>> {
+        let features = match self {
+            Self::XrayDenseNet(network) => {
+                network.forward(XrayDenseNet::preprocess(images, size, device)).features
+            }
+            Self::InceptionV3(network, resizing) => {
+                let pixels = InceptionV3Features::preprocess(images, size, *resizing, device);
+                network.forward(pixels)
+            }
+        };
+        Ok(features.into_data().try_into_vec::<f32>()?)
+    }
+}

@@ -1,0 +1,29 @@
+//! What lies between encoder and U-Net, which no library has: its config, for `sample.py`.
+
+use super::Model;
+use crate::models::condition::{ConditionConfig, LAYER_NORM_EPS, Tokens};
+use serde_json::{Value, json};
+
+/// The `config.json`. The weights beside it are `norm`, `projection`, and the learned tokens `always` and `null`.
+pub(super) fn config(model: &Model) -> Value {
+    let ConditionConfig { num_tokens, token_width, width } = model.denoiser.config.condition;
+    json!({
+        "recipe": model.card.name,
+        "umbra_version": env!("CARGO_PKG_VERSION"),
+        "image_size": model.image_size,
+        "tokens": name(model.tokens),
+        "num_tokens": num_tokens,
+        "token_width": token_width,
+        "width": width,
+        "layer_norm_eps": LAYER_NORM_EPS,
+    })
+}
+
+/// Its name in recipes.
+pub(super) fn name(tokens: Tokens) -> &'static str {
+    match tokens {
+        Tokens::Class => "Class",
+        Tokens::ClassAndRegisters => "ClassAndRegisters",
+        Tokens::ClassAndMean => "ClassAndMean",
+    }
+}

@@ -1,0 +1,230 @@
+//! The encoder in transformers' layout: `ViTModel`, `Dinov2Model` or `Dinov2WithRegistersModel`.
+
+use super::{ExportError, Part};
+use crate::models::encoder::{Flavor, Preprocessing, Resample, VitConfig};
+use crate::models::weights::StateDict;
+use burn::tensor::TensorData;
+use serde_json::{Value, json};
+
+/// Which class of transformers has the network's parts.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Class {
+    Vit,
+    Dinov2,
+    /// A network with registers is always written as this, for `ViTModel` has none.
+    Dinov2WithRegisters,
+}
+
+fn class(config: &VitConfig) -> Class {
+    match (config.num_register_tokens, config.flavor) {
+        (0, Flavor::Vit) if config.layer_scale.is_none() => Class::Vit,
+        (0, _) => Class::Dinov2,
+        _ => Class::Dinov2WithRegisters,
+    }
+}
+
+/// The `config.json`.
+/// The `config.json` of an encoder that was trained or given.
+pub(super) fn described(encoder: &Part<VitConfig>) -> Result<Value, ExportError> {
+    match encoder {
+        Part::Trained(network) => config(&network.config),
+        Part::Given(folder) => {
+            let read = serde_json::from_str(&folder.config);
+            let mut written: Value =
+                read.map_err(|error| ExportError::NoEncoder { what: error.to_string() })?;
+            if written["architectures"][0].is_null() {
+                // What transformers calls the models of the types that are opened here.
+                written["architectures"] = json!([match written["model_type"].as_str() {
+                    Some("vit") => "ViTModel",
+                    Some("dinov2") => "Dinov2Model",
+                    Some("dinov2_with_registers") => "Dinov2WithRegistersModel",
+                    _ => "DINOv3ViTModel",
+                }]);
+            }
+            Ok(written)
+        }
+    }
+}
+
+/// The `config.json` of one that was trained here.
+pub(super) fn config(config: &VitConfig) -> Result<Value, ExportError> {
+    let mut written = json!({
+        "hidden_act": "gelu",
+        "hidden_size": config.hidden_size,
+        "num_hidden_layers": config.num_hidden_layers,
+        "num_attention_heads": config.num_attention_heads,
+        "image_size": config.image_size,
+        "patch_size": config.patch_size,
+        "num_channels": config.num_channels,
+        "qkv_bias": config.qkv_bias,
+        "layer_norm_eps": config.layer_norm_eps,
+        "hidden_dropout_prob": 0.0,
+        "attention_probs_dropout_prob": 0.0,
+        "dtype": "float32",
+    });
+    let own = match class(config) {
+        Class::Vit => json!({
+            "architectures": ["ViTModel"],
+            "model_type": "vit",
+            "intermediate_size": config.intermediate_size,
+            // With the pooler in `weights`: the pooled output is the class token.
+            "pooler_act": "linear",
+        }),
+        Class::Dinov2 => json!({
+            "architectures": ["Dinov2Model"],
+            "model_type": "dinov2",
+            "mlp_ratio": mlp_ratio(config)?,
+            "layerscale_value": config.layer_scale.unwrap_or(1.0),
+            "use_mask_token": config.mask_token,
+            "use_swiglu_ffn": false,
+        }),
+        Class::Dinov2WithRegisters => json!({
+            "architectures": ["Dinov2WithRegistersModel"],
+            "model_type": "dinov2_with_registers",
+            "mlp_ratio": mlp_ratio(config)?,
+            "layerscale_value": config.layer_scale.unwrap_or(1.0),
+            "num_register_tokens": config.num_register_tokens,
+            "use_swiglu_ffn": false,
+        }),
+    };
+    if let (Value::Object(written), Value::Object(own)) = (&mut written, own) {
+        written.extend(own);
+    }
+    Ok(written)
+}
+
+/// DINOv2's config knows the width inside the feed-forward part as a whole multiple only.
+fn mlp_ratio(config: &VitConfig) -> Result<usize, ExportError> {
+    let VitConfig { intermediate_size, hidden_size, .. } = *config;
+    if intermediate_size.is_multiple_of(hidden_size) {
+        return Ok(intermediate_size / hidden_size);
+    }
+    let what = format!(
+        "its intermediate_size {intermediate_size} is no whole multiple of its hidden_size {hidden_size}"
+    );
+    Err(ExportError::NoEncoder { what })
+}
+
+/// The weights under transformers' names, with what its classes have and the network has not: layer scales
+/// of one, a mask token that nothing uses, a pooler that hands on the class token.
+pub(super) fn weights(config: &VitConfig, state: StateDict) -> StateDict {
+    let width = config.hidden_size;
+    let class = class(config);
+    if class == Class::Vit {
+        let mut file = config.to_file(state);
+        let identity = (0..width * width).map(|at| if at % (width + 1) == 0 { 1.0 } else { 0.0 });
+        file.insert("pooler.dense.weight".into(), data(identity.collect(), &[width, width]));
+        file.insert("pooler.dense.bias".into(), data(vec![0.0; width], &[width]));
+        return file;
+    }
+    // In memory the names are DINOv2's.
+    let mut file = state;
+    for layer in 0..config.num_hidden_layers {
+        for scale in ["layer_scale1", "layer_scale2"] {
+            file.entry(format!("encoder.layer.{layer}.{scale}.lambda1"))
+                .or_insert_with(|| data(vec![1.0; width], &[width]));
+        }
+    }
+    if class == Class::Dinov2WithRegisters {
+        file.entry("embeddings.mask_token".into())
+            .or_insert_with(|| data(vec![0.0; width], &[1, width]));
+    }
+    file
+}
+
+/// The `preprocessor_config.json`: the run's size and normalisation.
+///
+/// Its resize stretches where umbra pads; sample.py does as umbra does.
+pub(super) fn preprocessor(input: &Preprocessing) -> Value {
+    let Preprocessing { side, mean, std, resample } = input;
+    json!({
+        "image_processor_type": "ViTImageProcessor",
+        "do_convert_rgb": mean.len() != 1,
+        "do_resize": true,
+        "size": { "height": side, "width": side },
+        "resample": match resample {
+            Resample::Lanczos => 1,
+            Resample::Bilinear => 2,
+            Resample::Bicubic => 3,
+        },
+        "do_center_crop": false,
+        "do_rescale": true,
+        "rescale_factor": 1.0 / 255.0,
+        "do_normalize": true,
+        "image_mean": mean,
+        "image_std": std,
+    })
+}
+
+fn data(values: Vec<f32>, shape: &[usize]) -> TensorData {
+    TensorData::new(values, shape.to_vec())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::encode::trained_input;
+    use crate::models::images::normalise;
+    use crate::models::weights::{load_state_dict, state_dict};
+    use crate::models::{Fill, Init};
+    use crate::random::Stream;
+    use burn::tensor::{Device, Tensor};
+
+    fn small(num_register_tokens: usize, flavor: Flavor) -> VitConfig {
+        VitConfig {
+            image_size: 8,
+            patch_size: 4,
+            num_channels: 1,
+            hidden_size: 8,
+            num_hidden_layers: 2,
+            num_attention_heads: 2,
+            intermediate_size: 32,
+            num_register_tokens,
+            layer_scale: (flavor == Flavor::Dinov2).then_some(0.5),
+            flavor,
+            ..VitConfig::default()
+        }
+    }
+
+    fn init() -> Init {
+        Init::new(Stream::new(1, "export"), &Device::flex())
+    }
+
+    /// Read back as any file of transformers is, the network says the same.
+    #[test]
+    fn what_is_written_is_the_same_network() {
+        let cases = [(0, Flavor::Vit), (3, Flavor::Vit), (0, Flavor::Dinov2), (2, Flavor::Dinov2)];
+        for (registers, flavor) in cases {
+            let given = small(registers, flavor);
+            let vit = given.init(&mut init());
+            let read = VitConfig::from_transformers(&config(&given).unwrap().to_string()).unwrap();
+            let file = weights(&given, state_dict(&vit));
+            let again = load_state_dict(read.init(&mut init()), &read.from_file(file)).unwrap();
+            // Another size than the position embeddings are for.
+            let pixels = init().param([2, 1, 12, 16], Fill::Normal(1.0)).val();
+            let (expected, found) = (vit.forward(pixels.clone()), again.forward(pixels));
+            assert_eq!(found.into_data(), expected.into_data(), "{registers} {flavor:?}");
+        }
+    }
+
+    #[test]
+    fn a_width_that_dinov2_cannot_say_is_refused() {
+        let odd = VitConfig { intermediate_size: 20, ..small(1, Flavor::Vit) };
+        let error = config(&odd).unwrap_err().to_string();
+        assert!(error.contains("20") && error.contains('8'), "{error}");
+        assert!(config(&VitConfig { num_register_tokens: 0, ..odd }).is_ok());
+    }
+
+    #[test]
+    fn the_normalisation_is_the_encoders_own() {
+        let written = preprocessor(&trained_input(64));
+        let number = |name: &str| written[name][0].as_f64().unwrap() as f32;
+        let (mean, std) = (number("image_mean"), number("image_std"));
+        let pixels = Tensor::<4>::from_data(
+            TensorData::new(vec![mean, mean + std], [1, 1, 1, 2]),
+            &Device::flex(),
+        );
+        assert_eq!(normalise(pixels).into_data().try_into_vec::<f32>().unwrap(), [0.0, 1.0]);
+        assert_eq!(written["size"], json!({ "height": 64, "width": 64 }));
+    }
+}

@@ -1,0 +1,84 @@
+//! Networks over images and latents.
+
+use super::inputs::{Inputs, Side};
+use super::{BATCH, ForwardError, load, named};
+use crate::models::autoencoder::AutoencoderConfig;
+use crate::models::denoiser::{Added, UnetConfig};
+use crate::models::encoder::ImageEncoderConfig;
+use crate::models::weights::StateDict;
+use crate::models::weights::folder::ModelFolder;
+use burn::module::Module;
+use burn::tensor::Device;
+
+pub(super) fn unet(
+    folder: &ModelFolder,
+    mut inputs: Inputs<'_>,
+    device: &Device,
+) -> Result<StateDict, ForwardError> {
+    let config = UnetConfig::from_diffusers(&folder.config)?;
+    let side = Side::AtLeast(1, "H");
+    let noisy = inputs.floats("sample", [BATCH, Side::Exactly(config.in_channels), side, side])?;
+    let batch = noisy.dims()[0];
+    let timesteps = inputs.per_sample("timestep", batch)?;
+    let (exact, any) = (Side::Exactly(batch), Side::AtLeast(1, "N"));
+    let width = config.encoder_hid_dim.unwrap_or(config.cross_attention_dim);
+    let context = inputs.floats("encoder_hidden_states", [exact, any, Side::Exactly(width)])?;
+    let added = Added {
+        class_labels: inputs.labels("class_labels", batch)?,
+        text_embeds: inputs.optional_floats("text_embeds", [exact, any])?,
+        time_ids: inputs.optional_floats("time_ids", [exact, any])?,
+    };
+    inputs.finish()?;
+    config.check_inputs(&added, batch)?;
+    let unet = load(folder, |init| config.init(init), |state| state, device)?;
+    Ok([named("sample", unet.forward_added(noisy, timesteps, context, added))].into())
+}
+
+pub(super) fn autoencoder(
+    folder: &ModelFolder,
+    mut inputs: Inputs<'_>,
+    device: &Device,
+) -> Result<StateDict, ForwardError> {
+    let config = AutoencoderConfig::from_diffusers(&folder.config)?;
+    let side = Side::MultipleOf(config.factor());
+    let image = [BATCH, Side::Exactly(config.in_channels()), side, side];
+    let latent = Side::AtLeast(1, "h");
+    let latents = [BATCH, Side::Exactly(config.latent_channels()), latent, latent];
+    // Either is enough.
+    let images = match inputs.has("z") {
+        true => inputs.optional_floats("x", image)?,
+        false => Some(inputs.floats("x", image)?),
+    };
+    let latents = inputs.optional_floats("z", latents)?;
+    inputs.finish()?;
+    let rename = |state| config.from_file(state);
+    let autoencoder = load(folder, |init| config.init(init), rename, device)?;
+    let mut outputs = StateDict::new();
+    if let Some(images) = images {
+        let moments = autoencoder.encode(images);
+        outputs.extend([named("mean", moments.mean), named("logvar", moments.logvar)]);
+    }
+    if let Some(latents) = latents {
+        outputs.extend([named("sample", autoencoder.decode(latents))]);
+    }
+    Ok(outputs)
+}
+
+pub(super) fn encoder(
+    folder: &ModelFolder,
+    mut inputs: Inputs<'_>,
+    device: &Device,
+) -> Result<StateDict, ForwardError> {
+    let config = ImageEncoderConfig::from_transformers(&folder.config)?;
+    let side = Side::AtLeast(config.patch_size(), "H");
+    let pixels = [BATCH, Side::Exactly(config.num_channels()), side, side];
+    let pixels = inputs.floats("pixel_values", pixels)?;
+    inputs.finish()?;
+    let encoder = config.load(folder.weights()?, device);
+    let encoder = encoder
+        .map_err(|source| ForwardError::Fit { path: folder.path.clone(), source })?
+        .no_grad();
+    let tokens = encoder.forward(pixels);
+    let pooled = encoder.pooled(&tokens).map(|pooled| named("pooler_output", pooled));
+    Ok([named("last_hidden_state", tokens)].into_iter().chain(pooled).collect())
+}

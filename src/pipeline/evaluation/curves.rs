@@ -1,0 +1,79 @@
+//! What training recorded, as the report draws it.
+
+use super::{Run, Stage};
+use crate::evaluate::report::{Curve, Series};
+use crate::telemetry::metrics;
+use anyhow::Result;
+
+impl Run {
+    pub(super) fn curves(&self) -> Result<Vec<Curve>> {
+        let mut curves = Vec::new();
+        for (stage, title, y_label, log, names) in [
+            (
+                Stage::Encoder,
+                "Encoder: loss",
+                "loss",
+                false,
+                &["train/loss", "train/teacher_entropy"][..],
+            ),
+            (
+                Stage::Encoder,
+                "Encoder: directions in use",
+                "effective rank",
+                false,
+                &["validation/effective_rank"],
+            ),
+            (
+                Stage::Autoencoder,
+                "Autoencoder: loss",
+                "loss",
+                true,
+                &["train/loss", "train/reconstruction"],
+            ),
+            (
+                Stage::Autoencoder,
+                "Autoencoder: validation",
+                "PSNR (dB)",
+                false,
+                &["validation/psnr_db"],
+            ),
+            (
+                Stage::Denoiser,
+                "Denoiser: loss",
+                "loss",
+                true,
+                &["train/loss", "train/unweighted_loss", "validation/loss"],
+            ),
+            (
+                Stage::Denoiser,
+                "Denoiser: learning rate",
+                "learning rate",
+                false,
+                &["train/learning_rate"],
+            ),
+        ] {
+            let records = metrics::read(&self.stage_folder(stage))?;
+            let series: Vec<Series> = names
+                .iter()
+                .map(|name| Series {
+                    name: (*name).to_owned(),
+                    points: records
+                        .iter()
+                        .filter_map(|it| Some((it.images_seen as f64, *it.values.get(*name)?)))
+                        .collect(),
+                })
+                .filter(|series| !series.points.is_empty())
+                .collect();
+            if !series.is_empty() {
+                curves.push(Curve {
+                    title: title.to_owned(),
+                    x_label: "images seen".to_owned(),
+                    y_label: y_label.to_owned(),
+                    log,
+                    series,
+                });
+            }
+        }
+        Ok(curves)
+    }
+}

@@ -1,0 +1,181 @@
+//! What a finished run exports: its networks, put together only if they belong together.
+
+use super::{Run, Stage};
+use crate::data::catalog::Catalog;
+use crate::encode::Scale;
+use crate::export::{Card, ExportError, Measured, Model, Network, Origin, Part, Weights};
+use crate::models::autoencoder::AutoencoderKlConfig;
+use crate::models::denoiser::DenoiserConfig;
+use crate::models::encoder::VitConfig;
+use crate::models::weights::folder::ModelFolder;
+use crate::train::checkpoint::{self, Header};
+use anyhow::{Context, Result};
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+use std::fs;
+use std::path::PathBuf;
+
+impl Run {
+    /// The run's model, with its denoiser's `weights`.
+    ///
+    /// # Errors
+    ///
+    /// When a network is not trained yet, or was trained from inputs that have changed since.
+    pub fn model(&self, weights: Weights) -> Result<Model> {
+        // All are looked for before any is read, so that what is missing first is named first.
+        let given = &self.networks;
+        let encoder = match &given.encoder_weights {
+            Some(pinned) => Source::Given(&pinned.folder),
+            None => Source::Trained(self.trained(Stage::Encoder)?),
+        };
+        let autoencoder = match &given.autoencoder_weights {
+            Some(pinned) => Source::Given(&pinned.folder),
+            None => Source::Trained(self.trained(Stage::Autoencoder)?),
+        };
+        let denoiser = self.trained(Stage::Denoiser)?;
+        if let Source::Trained(encoder) = &encoder {
+            self.must_be_current(Stage::Encoder, encoder, &self.encoder_hash()?)?;
+        }
+        if let Source::Trained(autoencoder) = &autoencoder {
+            self.must_be_current(Stage::Autoencoder, autoencoder, &self.autoencoder_hash()?)?;
+        }
+        self.must_be_current(Stage::Denoiser, &denoiser, &self.denoiser_hash()?)?;
+
+        let network: DenoiserConfig = denoiser.part("/network")?;
+        let scale: Scale = denoiser.part("/latent/scale")?;
+        let [_, latent_side, _]: [usize; 3] = denoiser.part("/latent/shape")?;
+        let base = given.denoiser_weights.as_ref().map(|pinned| pinned.folder.clone());
+        let card = Card {
+            name: self.recipe.name.clone(),
+            recipe: self.resolved.clone(),
+            counts: Catalog::open(&self.folder.join("catalog.sqlite"))?.counts()?,
+            weights,
+            images_seen: [
+                encoder.images_seen(),
+                autoencoder.images_seen(),
+                denoiser.header.images_seen,
+            ],
+            origins: [
+                encoder.origin(),
+                autoencoder.origin(),
+                base.as_ref().map_or(Origin::Trained, origin),
+            ],
+            measured: self.measured()?,
+        };
+        Ok(Model {
+            image_size: latent_side * given.autoencoder.factor(),
+            patch_size: given.encoder.patch_size(),
+            factor: given.autoencoder.factor(),
+            encoder: encoder.part::<VitConfig>("/network", "backbone.")?,
+            input: given.input.clone(),
+            autoencoder: autoencoder.part::<AutoencoderKlConfig>("", "")?,
+            base,
+            denoiser: Network { config: network, weights: denoiser.file(weights), prefix: "" },
+            diffusion: denoiser.part("/diffusion")?,
+            tokens: self.recipe.condition.tokens,
+            scale,
+            card,
+        })
+    }
+
+    fn trained(&self, stage: Stage) -> Result<Trained> {
+        let folder = checkpoint::newest(&self.stage_folder(stage))?.ok_or_else(|| {
+            ExportError::Untrained { path: self.folder.clone(), stage: stage.name() }
+        })?;
+        Ok(Trained { header: checkpoint::header(&folder)?, folder })
+    }
+
+    fn must_be_current(&self, stage: Stage, trained: &Trained, inputs_hash: &str) -> Result<()> {
+        if trained.header.inputs_hash == inputs_hash {
+            return Ok(());
+        }
+        Err(ExportError::Stale { path: self.folder.clone(), stage: stage.name() }.into())
+    }
+
+    /// The report, if it is of the newest weights.
+    fn measured(&self) -> Result<Measured> {
+        let path = self.folder.join("report.json");
+        if !self.evaluate_stamp()?.is_left_in(&self.stage_folder(Stage::Evaluate))? {
+            let why = "the run was not evaluated since these weights were trained";
+            return Ok(Measured::Not(why.to_owned()));
+        }
+        let text = fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
+        let report: Value = serde_json::from_slice(&text)
+            .with_context(|| format!("{} is damaged", path.display()))?;
+        Ok(Measured::Report(report))
+    }
+}
+
+/// Where a network comes from.
+#[expect(clippy::large_enum_variant, reason = "two of them exist, for one export")]
+enum Source<'a> {
+    Trained(Trained),
+    Given(&'a ModelFolder),
+}
+
+impl Source<'_> {
+    fn part<C: DeserializeOwned>(&self, pointer: &str, prefix: &'static str) -> Result<Part<C>> {
+        Ok(match self {
+            Self::Trained(trained) => Part::Trained(Network {
+                config: trained.part(pointer)?,
+                weights: trained.file(Weights::Ema),
+                prefix,
+            }),
+            Self::Given(folder) => Part::Given((*folder).clone()),
+        })
+    }
+
+    fn images_seen(&self) -> u64 {
+        match self {
+            Self::Trained(trained) => trained.header.images_seen,
+            Self::Given(_) => 0,
+        }
+    }
+
+    fn origin(&self) -> Origin {
+        match self {
+            Self::Trained(_) => Origin::Trained,
+            Self::Given(folder) => origin(folder),
+        }
+    }
+}
+
+/// Whose weights a folder holds, and under which licence, as far as it says.
+fn origin(folder: &ModelFolder) -> Origin {
+    let name = folder.path.file_name().unwrap_or_default().to_string_lossy();
+    let named = |field: &str| {
+        let config: Value = serde_json::from_str(&folder.config).unwrap_or_default();
+        config[field].as_str().map(str::to_owned)
+    };
+    // The first line of a model card that says so: `license: apache-2.0`.
+    let card = fs::read_to_string(folder.path.join("README.md")).unwrap_or_default();
+    let licence = card.lines().take(50).find_map(|line| line.trim().strip_prefix("license:"));
+    let licence = licence.map(|licence| licence.trim().to_owned()).or_else(|| named("license"));
+    Origin::Loaded {
+        from: format!("the folder {name}"),
+        licence: licence.unwrap_or_else(|| "not stated in the folder; ask whoever made it".into()),
+    }
+}
+
+/// A whole checkpoint.
+struct Trained {
+    folder: PathBuf,
+    header: Header,
+}
+
+impl Trained {
+    /// What its configuration has at `pointer`.
+    fn part<T: DeserializeOwned>(&self, pointer: &str) -> Result<T> {
+        let state =
+            || format!("{} holds no usable {pointer:?}", self.folder.join("state.json").display());
+        let value = self.header.config.pointer(pointer).with_context(state)?;
+        serde_json::from_value(value.clone()).with_context(state)
+    }
+
+    fn file(&self, weights: Weights) -> PathBuf {
+        self.folder.join(match weights {
+            Weights::Ema => "ema.safetensors",
+            Weights::Raw => "model.safetensors",
+        })
+    }
+}

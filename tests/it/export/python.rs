@@ -1,0 +1,196 @@
+//! An exported folder in stock diffusers and transformers, against umbra's own numbers.
+//!
+//! `UMBRA_PYTHON` names a Python that has them (`tests/golden/export_check.py` says which); where it is unset
+//! the test passes with a note. `UMBRA_RUN` may name a run of one's own to be compared as well.
+
+use super::export;
+use crate::binary::{copy_of_finished, done, project, umbra};
+use burn::module::Module;
+use burn::tensor::{Device, Tensor, TensorData};
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::process::Command;
+use umbra::data::file::{self, Window};
+use umbra::data::phantom;
+use umbra::data::picture::{Depth, gray_png};
+use umbra::diffusion::guidance::guide;
+use umbra::encode::Embedder;
+use umbra::export::{Model, Network, Part, Weights};
+use umbra::models::Init;
+use umbra::models::denoiser::Denoiser;
+use umbra::models::images::{normalise, stack};
+use umbra::models::weights::file::{self as weights_file, NonFinite};
+use umbra::models::weights::load_state_dict;
+use umbra::pipeline::Run;
+use umbra::random::Stream;
+use umbra::sample::sampler::{Ddim, Sampler, starting_noise};
+
+const STEPS: usize = 20;
+const GUIDANCE: f64 = 1.75;
+
+/// Schedules, objectives and conditions that differ in what is written.
+const VARIANTS: [(&str, &[&str]); 5] = [
+    ("as it is: flow, pooled", &[]),
+    ("epsilon, pooled", &["diffusion.schedule=ScaledLinear()", "diffusion.objective=Epsilon"]),
+    (
+        "velocity on a cosine, class and mean, positions resampled",
+        &[
+            "encoder.dino.views.global_size=24",
+            "encoder.train.images=128",
+            "diffusion.schedule=Cosine()",
+            "diffusion.objective=Velocity",
+            "condition.pooled=false",
+            "condition.tokens=ClassAndMean",
+        ],
+    ),
+    (
+        "image on a line without signal at its end",
+        &[
+            "diffusion.schedule=Linear(zero_terminal_snr: true)",
+            "diffusion.objective=Clean",
+            "denoiser.layers=2",
+        ],
+    ),
+    (
+        "betas spelt out, registers and their positions resampled",
+        &[
+            "encoder.vit.registers=2",
+            "encoder.dino.views.global_size=24",
+            "encoder.train.images=128",
+            "condition.tokens=ClassAndRegisters",
+            "diffusion.schedule=Cosine(offset: 0.02, zero_terminal_snr: true)",
+            "diffusion.objective=Velocity",
+        ],
+    ),
+];
+
+#[test]
+fn stock_python_computes_the_same() {
+    let Some(python) = std::env::var_os("UMBRA_PYTHON") else {
+        return println!(
+            "UMBRA_PYTHON is unset: what Python makes of an exported folder is not tested"
+        );
+    };
+    for (name, settings) in VARIANTS {
+        println!("{name}");
+        let home = copy_of_finished();
+        let tiny = home.path().join("checkpoints/tiny");
+        if !settings.is_empty() {
+            let mut command = umbra();
+            command.args(["train", "recipes/tiny.ron", "--set", "train.images=256"]);
+            for setting in settings {
+                command.args(["--set", setting]);
+            }
+            done(command.arg("--checkpoints").arg(tiny.parent().unwrap()));
+        }
+        check(Path::new(&python), &tiny, home.path());
+    }
+    if let Some(run) = std::env::var_os("UMBRA_RUN") {
+        println!("{}", Path::new(&run).display());
+        check(Path::new(&python), Path::new(&run), tempfile::tempdir().unwrap().path());
+    }
+}
+
+/// Exports `run` into `home` and compares.
+fn check(python: &Path, run: &Path, home: &Path) {
+    let folder = home.join("model");
+    done(&mut export(run, &folder));
+    let model = Run::look(run, Path::new(".")).unwrap().model(Weights::Ema).unwrap();
+    let image = home.join("image.png");
+    let reference = home.join("reference.safetensors");
+    weights_file::write(&reference, &numbers(&model, &image)).unwrap();
+    let script = project().join("tests/golden/export_check.py");
+    let mut command = Command::new(python);
+    let output = command.arg(script).args([&folder, &reference, &image]).output().unwrap();
+    let (stdout, stderr) =
+        (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    print!("{stdout}");
+    assert!(output.status.success(), "{stderr}");
+}
+
+/// What umbra computes with `model`, of the picture that it writes to `image` and of another.
+fn numbers(model: &Model, image: &Path) -> BTreeMap<String, TensorData> {
+    let device = Device::flex();
+    let mut init = Init::new(Stream::new(1, "unused"), &device).deferred();
+    let (Part::Trained(encoder), Part::Trained(autoencoder)) = (&model.encoder, &model.autoencoder)
+    else {
+        panic!("recipes/tiny.ron trains both")
+    };
+    let encoder = load(encoder, encoder.config.init(&mut init));
+    let autoencoder = load(autoencoder, autoencoder.config.init(&mut init));
+    let denoiser: Denoiser = load(&model.denoiser, model.denoiser.config.init(&mut init));
+
+    // Not square, and more than twice the size.
+    let mut gray = phantom::render(11, 0, 100).image;
+    gray.pixels.truncate(gray.width * 70);
+    gray.height = 70;
+    std::fs::write(image, gray_png(&gray, Depth::Eight, &[]).unwrap()).unwrap();
+    let squares = [
+        file::read(image, &Window::Auto).unwrap().to_square(model.image_size),
+        phantom::render(11, 1, 64).image.to_square(model.image_size),
+    ];
+    let grey = stack(squares.iter().map(|it| &it.pixels[..]), model.image_size, &device);
+    let batch = squares.len();
+
+    let all_tokens = encoder.forward(normalise(grey.clone()));
+    let pixels: Vec<&[f32]> = squares.iter().map(|it| &it.pixels[..]).collect();
+    let tokens = Embedder::trained_here(encoder.clone(), model.image_size, &device)
+        .condition_tokens(model.tokens, &pixels, model.image_size);
+    let keep = Tensor::<1>::ones([batch], &device);
+    let condition = denoiser.condition.forward(tokens.clone(), keep);
+    let null = denoiser.condition.null(1);
+
+    let channels = model.denoiser.config.unet.in_channels;
+    let side = model.denoiser.config.unet.sample_size;
+    let noise = starting_noise(&[1, 2], [channels, side, side], &device);
+    let schedule = &model.diffusion.schedule;
+    let predict = |noisy: Tensor<4>, t: f64, keep: bool| {
+        let timesteps = vec![schedule.timestep(t); batch];
+        denoiser.forward(noisy, &timesteps, tokens.clone(), &vec![keep; batch])
+    };
+    let draw = |guidance: f64| -> Tensor<4> {
+        let mut denoise =
+            |noisy: Tensor<4>, t: f64| -> Result<Tensor<4>, std::convert::Infallible> {
+                let mut prediction = predict(noisy.clone(), t, true);
+                if guidance != 1.0 {
+                    prediction = guide(prediction, predict(noisy.clone(), t, false), guidance);
+                }
+                let (alpha, sigma) = schedule.alpha_sigma(t);
+                let (alpha, sigma) = (vec![alpha; batch], vec![sigma; batch]);
+                Ok(model.diffusion.objective.clean(prediction, noisy, &alpha, &sigma))
+            };
+        let sampler = Sampler::Ddim(Ddim { steps: STEPS, eta: 0.0 });
+        sampler.sample(schedule, noise.clone(), &mut denoise).unwrap()
+    };
+    let (latents, guided) = (draw(1.0), draw(GUIDANCE));
+    let mean = autoencoder.encode(grey.clone() * 2.0 - 1.0).mean;
+    let scale = model.scale;
+    let number = |value: f64| TensorData::new(vec![value as f32], [1]);
+    [
+        ("prediction", predict(noise.clone(), 0.7, true).into_data()),
+        ("decoded", autoencoder.decode(latents.clone() * scale.std + scale.mean).into_data()),
+        ("clean", ((mean.clone() - scale.mean) / scale.std).into_data()),
+        ("mean", mean.into_data()),
+        ("latents", latents.into_data()),
+        ("guided", guided.into_data()),
+        ("noise", noise.into_data()),
+        ("grey", grey.into_data()),
+        ("all_tokens", all_tokens.into_data()),
+        ("tokens", tokens.clone().into_data()),
+        ("condition", condition.into_data()),
+        ("null", null.into_data()),
+        ("timestep", number(schedule.timestep(0.7))),
+        ("steps", number(STEPS as f64)),
+        ("guidance", number(GUIDANCE)),
+    ]
+    .map(|(name, data)| (name.to_owned(), data))
+    .into()
+}
+
+fn load<C, M: Module>(network: &Network<C>, fresh: M) -> M {
+    let state = weights_file::read(&network.weights, NonFinite::Refuse).unwrap();
+    let named = |(name, data): (String, TensorData)| {
+        Some((name.strip_prefix(network.prefix)?.to_owned(), data))
+    };
+    load_state_dict(fresh.no_grad(), &state.into_iter().filter_map(named).collect()).unwrap()
+}

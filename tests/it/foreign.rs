@@ -1,0 +1,153 @@
+//! Networks that were trained elsewhere, named by folder in a recipe.
+
+use super::binary::{done, ended, newest, umbra};
+use super::models::golden::Golden;
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+use umbra::models::weights::file::{self, NonFinite};
+
+/// A small DINOv2 and a small autoencoder, as transformers and diffusers write them.
+fn write(golden: &Golden, folder: &Path, weights: &str) {
+    fs::create_dir_all(folder).unwrap();
+    fs::write(folder.join("config.json"), &golden.config).unwrap();
+    file::write(&folder.join(weights), &golden.weights).unwrap();
+}
+
+/// Writes a recipe of a few steps over both, and is ready to run it.
+fn recipe(home: &Path, denoiser: &str) -> Command {
+    let text = format!(
+        "(
+            name: \"foreign\",
+            data: (source: Phantom(images: 64), size: 32),
+            encoder: Weights(folder: \"dino\", side: 28),
+            autoencoder: Weights(folder: \"vae\"),
+            denoiser: {denoiser},
+            diffusion: (schedule: ScaledLinear(), objective: Epsilon),
+            train: (images: 32, batch_size: 8, learning_rate: (warm_up: 0), validate_every: 32, save_every: 16),
+            sample: [Reconstruct(images: 2, sampler: Ddim(steps: 2))],
+            evaluate: [ConditionFidelity(candidates: 4, steps: 2), NearestTrain()],
+        )"
+    );
+    fs::write(home.join("foreign.ron"), text).unwrap();
+    command(home, "run")
+}
+
+fn command(home: &Path, verb: &str) -> Command {
+    let mut command = umbra();
+    command.arg(verb).arg(home.join("foreign.ron")).arg("--data-root").arg(home);
+    command.arg("--checkpoints").arg(home.join("checkpoints"));
+    command
+}
+
+fn home() -> tempfile::TempDir {
+    let home = tempfile::tempdir().unwrap();
+    write(&Golden::read("dinov2"), &home.path().join("dino"), "model.safetensors");
+    let vae = home.path().join("vae");
+    write(&Golden::read("autoencoder"), &vae, "diffusion_pytorch_model.safetensors");
+    home
+}
+
+const FROM_SCRATCH: &str =
+    "Unet(channels: [8, 16], attention: [1], layers: 1, heads: [2], context_width: 8, groups: 4)";
+
+#[test]
+fn a_recipe_trains_over_folders_of_the_reference() {
+    let home = home();
+    recipe(home.path(), FROM_SCRATCH);
+    let plan = done(&mut command(home.path(), "check"));
+    assert!(plan.stdout.contains("weights of "), "{}", plan.stdout);
+    assert!(plan.stdout.contains("blake3 "), "{}", plan.stdout);
+    done(&mut recipe(home.path(), FROM_SCRATCH));
+    let run = home.path().join("checkpoints/foreign");
+    // Latents are scaled as the autoencoder's config says, not as measured: `scaling_factor` is diffusers' default.
+    let state = fs::read(newest(&run, "denoiser").join("state.json")).unwrap();
+    let state: serde_json::Value = serde_json::from_slice(&state).unwrap();
+    let config: serde_json::Value =
+        serde_json::from_str(&Golden::read("autoencoder").config).unwrap();
+    let std = state.pointer("/config/latent/scale/std").and_then(serde_json::Value::as_f64);
+    assert_eq!(std, config["scaling_factor"].as_f64().map(|factor| 1.0 / factor));
+    let report: serde_json::Value =
+        serde_json::from_slice(&fs::read(run.join("report.json")).unwrap()).unwrap();
+    assert!(report["condition_fidelity"]["top1"].is_number(), "{report:#}");
+    let untrained = &report["encoder"]["knn_accuracy_untrained"];
+    assert!(untrained.is_null(), "{untrained}");
+    let again = done(&mut recipe(home.path(), FROM_SCRATCH));
+    assert!(again.stderr.contains("denoiser     up to date"), "{}", again.stderr);
+
+    // Another encoder in the same place is another store and another denoiser.
+    let weights = home.path().join("dino/model.safetensors");
+    let mut state = file::read(&weights, NonFinite::Refuse).unwrap();
+    let norm = state.get_mut("layernorm.bias").unwrap();
+    *norm = burn::tensor::TensorData::new(vec![0.5f32; norm.num_elements()], norm.shape().to_vec());
+    file::write(&weights, &state).unwrap();
+    let changed = done(&mut recipe(home.path(), FROM_SCRATCH));
+    assert!(changed.stderr.contains("encode       done in"), "{}", changed.stderr);
+    assert!(changed.stderr.contains("denoiser     done in"), "{}", changed.stderr);
+}
+
+#[test]
+fn a_unet_of_the_reference_is_tuned_and_what_does_not_learn_stays_to_the_bit() {
+    let home = home();
+    let unet = Golden::read("unet");
+    write(&unet, &home.path().join("unet"), "diffusion_pytorch_model.safetensors");
+    // Its latents have four channels, as the autoencoder's.
+    done(&mut recipe(home.path(), "Weights(folder: \"unet\", learns: CrossAttention)"));
+    let checkpoint = newest(&home.path().join("checkpoints/foreign"), "denoiser");
+    for which in ["model", "ema"] {
+        let path = checkpoint.join(format!("{which}.safetensors"));
+        let state = file::read(&path, NonFinite::Refuse).unwrap();
+        let mut moved = 0;
+        for (name, before) in &unet.weights {
+            let after = &state[&format!("unet.{name}")];
+            match name.contains(".attn2.") {
+                true => moved += usize::from(after != before),
+                false => assert_eq!(after, before, "{name} of {which}"),
+            }
+        }
+        assert!(moved > 4, "{moved} tensors of {which} have learned");
+    }
+}
+
+#[test]
+fn folders_that_do_not_fit_are_faults_of_the_recipe() {
+    let home = home();
+    let faults = |denoiser: &str, change: &[&str]| {
+        recipe(home.path(), denoiser);
+        let mut command = command(home.path(), "check");
+        command.args(change.iter().flat_map(|change| ["--set", change]));
+        let ended = ended(&mut command);
+        assert_eq!(ended.code, Some(2), "{}", ended.stderr);
+        assert!(!home.path().join("checkpoints").exists());
+        ended.stderr
+    };
+    let two =
+        faults(FROM_SCRATCH, &["encoder.folder=\"no\"", "autoencoder.folder=\"vae/config.json\""]);
+    assert!(two.contains("encoder.folder: ") && two.contains("no is not a folder"), "{two}");
+    assert!(two.contains("autoencoder.folder: ") && two.contains("is not a folder"), "{two}");
+    let swapped = faults(FROM_SCRATCH, &["encoder.folder=\"vae\""]);
+    assert!(swapped.contains("encoder.folder"), "{swapped}");
+    let side = faults(FROM_SCRATCH, &["encoder.side=30"]);
+    assert!(
+        side.contains("encoder.side: ") && side.contains("multiple of patch_size (7)"),
+        "{side}"
+    );
+    let hash = faults(FROM_SCRATCH, &["encoder.blake3=\"12\""]);
+    assert!(hash.contains("encoder.blake3 is \"12\"; expected 64 hexadecimal digits"), "{hash}");
+    let registers = faults(FROM_SCRATCH, &["condition.tokens=ClassAndRegisters"]);
+    assert!(registers.contains("has no registers"), "{registers}");
+    write(&Golden::read("unet_other"), &home.path().join("unet"), "model.safetensors");
+    let unet = faults("Weights(folder: \"unet\")", &[]);
+    assert!(unet.contains("denoiser.folder: in_channels is 3, but"), "{unet}");
+    assert!(unet.contains("which does not go with condition.pooled: false"), "{unet}");
+}
+
+#[test]
+fn a_pinned_folder_is_no_other() {
+    let home = home();
+    let mut run = recipe(home.path(), FROM_SCRATCH);
+    let zeros = format!("encoder.blake3=\"{}\"", "0".repeat(64));
+    let ended = ended(run.args(["--set", &zeros]));
+    assert_eq!(ended.code, Some(3), "{}", ended.stderr);
+    assert!(ended.stderr.contains("encoder.blake3 in the recipe is 000"), "{}", ended.stderr);
+}
