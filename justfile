@@ -11,7 +11,7 @@ kill:
     UMBRA_KILLS=50 cargo test --release --test it kill
 # golden files anew; Python with numpy scipy scikit-image scikit-learn pytorch-msssim torch diffusers transformers safetensors pydicom pillow tensorboard (versions in each script)
 golden:
-    cd tests/golden && for script in *.py; do python "$script" || exit 1; done && cd models && python networks.py
+    cd tests/golden && for script in *.py; do python "$script" || exit 1; done && cd models && python networks.py && python variants.py
 # all stages in under a minute
 tiny:
     cargo run --release -- run recipes/tiny.ron
