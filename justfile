@@ -9,9 +9,9 @@ test:
 # 50 kills at random moments, each resumed
 kill:
     UMBRA_KILLS=50 cargo test --release --test it kill
-# golden files anew; Python with numpy scipy scikit-image scikit-learn pytorch-msssim torch diffusers transformers safetensors pydicom pillow tensorboard (versions in each script)
+# golden files anew; Python with numpy scipy scikit-image scikit-learn pytorch-msssim torch diffusers transformers torchvision torchxrayvision pytorch-fid torch-fidelity lpips clean-fid safetensors pydicom pillow tensorboard (versions in each script)
 golden:
-    cd tests/golden && for script in *.py; do python "$script" || exit 1; done && cd models && python networks.py && python variants.py
+    cd tests/golden && for script in *.py; do python "$script" || exit 1; done && cd models && for script in networks variants encoders text features; do python $script.py || exit 1; done
 # all stages in under a minute
 tiny:
     cargo run --release -- run recipes/tiny.ron

@@ -2,6 +2,7 @@
 
 use super::binary::{done, ended, newest, umbra};
 use super::models::golden::Golden;
+use safetensors::tensor::{Dtype, TensorView};
 use std::fs;
 use std::path::Path;
 use std::process::Command;
@@ -91,9 +92,13 @@ fn a_unet_of_the_reference_is_tuned_and_what_does_not_learn_stays_to_the_bit() {
     let home = home();
     let unet = Golden::read("unet");
     write(&unet, &home.path().join("unet"), "diffusion_pytorch_model.safetensors");
+    // As published weights often are: in half precision.
+    let base = home.path().join("unet/diffusion_pytorch_model.safetensors");
+    fs::write(&base, halves(&unet)).unwrap();
     // Its latents have four channels, as the autoencoder's.
     done(&mut recipe(home.path(), "Weights(folder: \"unet\", learns: CrossAttention)"));
-    let checkpoint = newest(&home.path().join("checkpoints/foreign"), "denoiser");
+    let run = home.path().join("checkpoints/foreign");
+    let checkpoint = newest(&run, "denoiser");
     for which in ["model", "ema"] {
         let path = checkpoint.join(format!("{which}.safetensors"));
         let state = file::read(&path, NonFinite::Refuse).unwrap();
@@ -107,6 +112,58 @@ fn a_unet_of_the_reference_is_tuned_and_what_does_not_learn_stays_to_the_bit() {
         }
         assert!(moved > 4, "{moved} tensors of {which} have learned");
     }
+
+    // Exported, it is in half precision still, to the byte; what learned is in single.
+    let folder = home.path().join("model");
+    let mut export = umbra();
+    export.arg("export").arg(&run).args(["--to", "diffusers"]).arg(&folder);
+    done(export.arg("--data-root").arg(home.path()));
+    let read = |path: &Path| fs::read(path).unwrap();
+    let (before, after) =
+        (read(&base), read(&folder.join("unet/diffusion_pytorch_model.safetensors")));
+    let before = safetensors::SafeTensors::deserialize(&before).unwrap();
+    let after = safetensors::SafeTensors::deserialize(&after).unwrap();
+    assert_eq!(before.len(), after.len());
+    for (name, before) in before.iter() {
+        let after = after.tensor(name).unwrap();
+        match name.contains(".attn2.") {
+            true => assert_eq!(after.dtype(), Dtype::F32, "{name}"),
+            false => assert_eq!(
+                (after.dtype(), after.shape(), after.data()),
+                (before.dtype(), before.shape(), before.data()),
+                "{name}"
+            ),
+        }
+    }
+    for (theirs, part, file) in [
+        ("vae", "vae", "diffusion_pytorch_model.safetensors"),
+        ("vae", "vae", "config.json"),
+        ("dino", "encoder", "model.safetensors"),
+        ("dino", "encoder", "config.json"),
+    ] {
+        let given = home.path().join(theirs).join(file);
+        assert_eq!(read(&folder.join(part).join(file)), read(&given), "{part}/{file}");
+    }
+    let card = fs::read_to_string(folder.join("README.md")).unwrap();
+    for from in ["the folder dino", "the folder vae", "the folder unet"] {
+        assert!(card.contains(from), "{card}");
+    }
+}
+
+/// The network's weights as a file of f16.
+fn halves(golden: &Golden) -> Vec<u8> {
+    let tensors: Vec<(&String, Vec<usize>, Vec<u8>)> = golden
+        .weights
+        .iter()
+        .map(|(name, data)| {
+            let half = data.iter::<f32>().flat_map(|value| half::f16::from_f32(value).to_le_bytes());
+            (name, data.shape().to_vec(), half.collect())
+        })
+        .collect();
+    let views = tensors.iter().map(|(name, shape, data)| {
+        (name.as_str(), TensorView::new(Dtype::F16, shape.clone(), data).unwrap())
+    });
+    safetensors::serialize(views, None).unwrap()
 }
 
 #[test]

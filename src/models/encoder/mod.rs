@@ -21,7 +21,7 @@ pub use preprocessing::{Preprocessing, Resample};
 pub use vit::Vit;
 pub use vit_config::{Flavor, PoolerAct, VitConfig};
 
-use super::weights::{StateDict, WeightsError, load_state_dict};
+use super::weights::{StateDict, WeightsError, consume_state_dict};
 use super::{Compute, ConfigError, Init};
 use crate::random::Stream;
 use burn::module::Module;
@@ -81,7 +81,7 @@ impl ImageEncoderConfig {
         // Every number comes from the file: the stream is never drawn from, but names the parameters.
         let stream = Stream::new(0, "image encoder");
         let encoder = config.init(&mut Init::new(stream, device).deferred());
-        load_state_dict(encoder, &config.from_file(file))
+        consume_state_dict(encoder, config.from_file(file))
     }
 
     /// A state dict under the names its files use.

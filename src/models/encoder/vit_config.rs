@@ -135,7 +135,8 @@ impl VitConfig {
         let dinov2 = flavor == Flavor::Dinov2;
         let use_swiglu_ffn = dinov2 && foreign.use_swiglu_ffn;
         let mlp = foreign.mlp_ratio.unwrap_or(4.0) * foreign.hidden_size as f64;
-        let mlp = foreign.intermediate_size.unwrap_or(mlp as usize);
+        // Far more is refused below; this much can be doubled first.
+        let mlp = foreign.intermediate_size.unwrap_or(mlp as usize).min(1 << 40);
         let registers = if foreign.model_type == "dinov2_with_registers" { 4 } else { 0 };
         let registers = foreign.num_register_tokens.unwrap_or(registers);
         let config = Self {
