@@ -15,7 +15,7 @@ golden:
 # all stages in under a minute
 tiny:
     cargo run --release -- run recipes/tiny.ron
-# all stages, with results worth a look, in under eight minutes
+# all stages, with results worth a look, in about nine minutes
 quickstart:
     cargo run --release -- run recipes/quickstart.ron
 # the build with CUDA, about 20 minutes of two cores; needs neither toolkit nor GPU

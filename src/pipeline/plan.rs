@@ -2,9 +2,9 @@
 
 use super::{Place, Stage};
 use crate::data::catalog::Catalog;
-use crate::models::Init;
 use crate::models::encoder::ImageEncoderConfig;
 use crate::models::weights::num_parameters;
+use crate::models::{Compute, Init};
 use crate::random::Stream;
 use crate::recipe::resolve::Pinned;
 use crate::recipe::{Recipe, networks};
@@ -18,7 +18,7 @@ use serde::Serialize;
 use std::fmt;
 
 /// Forward and backward passes cost about three forward ones.
-const TRAINING_FACTOR: u64 = 3;
+const TRAINING_FACTOR: f64 = 3.0;
 
 /// Floating-point operations per second and thread, in training and when only computing forward. Measured with
 /// flex on the machine class of docs/experiments.md; a rough guide for others.
@@ -55,8 +55,8 @@ pub struct StagePlan {
     pub what: String,
     /// Numbers that learn, if any.
     pub parameters: Option<u64>,
-    /// Floating-point operations from the start.
-    pub operations: u64,
+    /// Floating-point operations from the start; a whole number, but of more digits than 64 bits have.
+    pub operations: f64,
     /// Seconds still to go, roughly.
     pub seconds_to_go: f64,
 }
@@ -84,14 +84,14 @@ impl Plan {
         let autoencoder = networks.autoencoder.init(&mut init);
         let denoiser = networks.denoiser.init(&mut init);
 
-        let see = encoder.flops(networks.input.side, networks.input.side);
-        let shrink = autoencoder.encode_flops(size, size);
-        let grow = autoencoder.decode_flops(size, size);
-        let denoise = denoiser.flops(side, side);
+        let see = encoder.flops(networks.input.side, networks.input.side) as f64;
+        let shrink = autoencoder.encode_flops(size, size) as f64;
+        let grow = autoencoder.decode_flops(size, size) as f64;
+        let denoise = denoiser.flops(side, side) as f64;
         let training =
-            |stage: Stage, train: &Train, parameters: usize, forward: u64, extra: u64| {
+            |stage: Stage, train: &Train, parameters: usize, forward: f64, extra: f64| {
                 let seen = seen(&folder.join(stage.name()));
-                let operations = |images: u64| images * (TRAINING_FACTOR * forward + extra);
+                let operations = |images: u64| images as f64 * (TRAINING_FACTOR * forward + extra);
                 StagePlan {
                     name: stage.name(),
                     state: match seen {
@@ -109,11 +109,11 @@ impl Plan {
                         "{} images in batches of {}, {:.3} a second",
                         HumanCount(train.images),
                         train.batch_size,
-                        rate / operations(1) as f64
+                        rate / operations(1)
                     ),
                     parameters: Some(parameters as u64),
                     operations: operations(train.images),
-                    seconds_to_go: operations(train.images.saturating_sub(seen)) as f64 / rate,
+                    seconds_to_go: operations(train.images.saturating_sub(seen)) / rate,
                 }
             };
         let images = count.unwrap_or_else(|| recipe.data.source.expected_images());
@@ -121,10 +121,10 @@ impl Plan {
             0 => "images counted by ingest".to_owned(),
             images => format!("{} images", HumanCount(images)),
         };
-        let simple = |stage: Stage, what: String, operations: u64| {
+        let simple = |stage: Stage, what: String, operations: f64| {
             let is_done =
                 super::Stamp::read(&folder.join(stage.name())).is_ok_and(|it| it.is_some());
-            let seconds = operations as f64 / rate;
+            let seconds = operations / rate;
             StagePlan {
                 name: stage.name(),
                 state: if is_done { "done once; redone where inputs changed" } else { "to do" }
@@ -137,11 +137,12 @@ impl Plan {
         };
         let evaluations = |strategy: &Strategy| {
             let passes = if strategy.guidance() == 1.0 { 1 } else { 2 };
-            (strategy.images() * strategy.sampler().num_evaluations() * passes) as u64
+            (strategy.images() * strategy.sampler().num_evaluations() * passes) as f64
         };
         let drawn: u64 = recipe.sample.iter().map(|strategy| strategy.images() as u64).sum();
-        let sampled = recipe.sample.iter().map(evaluations).sum::<u64>() * denoise + drawn * grow;
-        let judged: u64 = recipe.evaluate.iter().map(|it| it.num_evaluations() as u64).sum();
+        let sampled =
+            recipe.sample.iter().map(evaluations).sum::<f64>() * denoise + drawn as f64 * grow;
+        let judged: f64 = recipe.evaluate.iter().map(|it| it.num_evaluations() as f64).sum();
         let latent_bytes =
             2 * (2 * latent_channels * side * side + num_tokens * token_width) as u64;
         let given = |stage: Stage, pinned: &Pinned, parameters: usize| -> Result<StagePlan> {
@@ -150,7 +151,7 @@ impl Plan {
                 state: format!("blake3 {}", pinned.folder.hash()?),
                 what: format!("weights of {}", pinned.folder.path.display()),
                 parameters: Some(parameters as u64),
-                operations: 0,
+                operations: 0.0,
                 seconds_to_go: 0.0,
             })
         };
@@ -160,16 +161,16 @@ impl Plan {
             (networks::Encoder::Train { dino, train, .. }, None) => {
                 let views = &dino.views;
                 let global = views.global_size.unwrap_or(size);
-                let see_global = encoder.flops(global, global);
-                let local = encoder.flops(views.local_size, views.local_size);
-                let forward = 2 * see_global + views.num_local as u64 * local;
+                let see_global = encoder.flops(global, global) as f64;
+                let local = encoder.flops(views.local_size, views.local_size) as f64;
+                let forward = 2.0 * see_global + views.num_local as f64 * local;
                 let ImageEncoderConfig::Vit(vit) = &networks.encoder else {
                     unreachable!("recipes train this kind only")
                 };
                 let distilled = Distilled::new(vit, &dino.head, recipe.seed, &place.device);
                 let parameters = num_parameters(&distilled);
                 trained.push((parameters as u64, train, forward));
-                training(Stage::Encoder, train, parameters, forward, 2 * see_global)
+                training(Stage::Encoder, train, parameters, forward, 2.0 * see_global)
             }
             (_, pinned) => {
                 let pinned = pinned.as_ref().expect("what is not trained has a folder");
@@ -179,11 +180,11 @@ impl Plan {
         let autoencoder_stage = match (&recipe.autoencoder, &networks.autoencoder_weights) {
             (networks::Autoencoder::Train { loss, train, .. }, None) => {
                 let crop = loss.crop.unwrap_or(size);
-                let forward =
-                    autoencoder.encode_flops(crop, crop) + autoencoder.decode_flops(crop, crop);
+                let forward = (autoencoder.encode_flops(crop, crop)
+                    + autoencoder.decode_flops(crop, crop)) as f64;
                 let parameters = num_parameters(&autoencoder);
                 trained.push((parameters as u64, train, forward));
-                training(Stage::Autoencoder, train, parameters, forward, 0)
+                training(Stage::Autoencoder, train, parameters, forward, 0.0)
             }
             (_, pinned) => {
                 let pinned = pinned.as_ref().expect("what is not trained has a folder");
@@ -192,7 +193,7 @@ impl Plan {
         };
         let parameters = num_parameters(&denoiser);
         trained.push((parameters as u64, &recipe.train, denoise));
-        let denoiser_stage = training(Stage::Denoiser, &recipe.train, parameters, denoise, 0);
+        let denoiser_stage = training(Stage::Denoiser, &recipe.train, parameters, denoise, 0.0);
         let stages = vec![
             StagePlan {
                 name: Stage::Ingest.name(),
@@ -200,7 +201,7 @@ impl Plan {
                     .into(),
                 what: known.clone(),
                 parameters: None,
-                operations: 0,
+                operations: 0.0,
                 seconds_to_go: 0.0,
             },
             encoder_stage,
@@ -208,17 +209,21 @@ impl Plan {
             simple(
                 Stage::Encode,
                 format!("{known} into a store of {}", HumanBytes(images * latent_bytes)),
-                images * (see + shrink),
+                images as f64 * (see + shrink),
             ),
             denoiser_stage,
             simple(Stage::Sample, format!("{} images", HumanCount(drawn)), sampled),
             simple(Stage::Evaluate, format!("{} figures", recipe.evaluate.len()), judged * denoise),
         ];
         // Weights, gradients, two moments and the average, and as a rule of thumb what a step keeps for the
-        // backward pass: one f32 for every 100 operations of the forward pass.
-        let peak = |&(parameters, train, forward): &(u64, &Train, u64)| {
-            let batch = train.micro_batch_size.unwrap_or(train.batch_size) as u64;
-            20 * parameters + 4 * batch * forward / 100
+        // backward pass: one number for every 100 operations of the forward pass.
+        let peak = |&(parameters, train, forward): &(u64, &Train, f64)| {
+            let batch = train.micro_batch_size.unwrap_or(train.batch_size) as f64;
+            let bytes = match train.compute {
+                Compute::F32 => 4.0,
+                Compute::Bf16 => 2.0,
+            };
+            20 * parameters + (bytes * batch * forward / 100.0) as u64
         };
         let peak_memory_bytes = trained.iter().map(peak).max().unwrap_or(0);
         let checkpoints: u64 =
@@ -253,8 +258,15 @@ impl fmt::Display for Plan {
                 }
                 None => write!(f, "{:>27}", "")?,
             }
-            let operations = stage.operations as f64 / 1e12;
-            write!(f, "{operations:>10.2} TFLOP  ~{:<9}", progress::duration(stage.seconds_to_go))?;
+            let (operations, unit) = match stage.operations {
+                many if many >= 1e17 => (many / 1e15, "PFLOP"),
+                few => (few / 1e12, "TFLOP"),
+            };
+            write!(
+                f,
+                " {operations:>10.2} {unit}  ~{:<9}",
+                progress::duration(stage.seconds_to_go)
+            )?;
             writeln!(f, " {}", stage.state)?;
         }
         writeln!(

@@ -156,7 +156,8 @@ fn halves(golden: &Golden) -> Vec<u8> {
         .weights
         .iter()
         .map(|(name, data)| {
-            let half = data.iter::<f32>().flat_map(|value| half::f16::from_f32(value).to_le_bytes());
+            let half =
+                data.iter::<f32>().flat_map(|value| half::f16::from_f32(value).to_le_bytes());
             (name, data.shape().to_vec(), half.collect())
         })
         .collect();

@@ -116,3 +116,18 @@ fn check_plans_every_stage_and_writes_nothing() {
         assert!(!checkpoints.exists());
     }
 }
+
+/// At 868,394 images and Stable Diffusion's size the operations go beyond 64 bits.
+#[test]
+fn a_plan_of_any_length_adds_up() {
+    let operations = |images: u64| {
+        let home = tempfile::tempdir().unwrap();
+        let mut command = umbra();
+        command.args(["check", "recipes/tiny.ron", "--json", "--set"]);
+        command.arg(format!("train.images={images}")).arg("--checkpoints").arg(home.path());
+        let plan: serde_json::Value = serde_json::from_str(&done(&mut command).stdout).unwrap();
+        plan["stages"][4]["operations"].as_f64().unwrap()
+    };
+    let (few, many) = (operations(1_000), operations(1_000_000_000_000_000));
+    assert!((many / few / 1e12 - 1.0).abs() < 1e-9, "{few} {many}");
+}
