@@ -39,7 +39,7 @@ What the folder's config names decides which tensors go in and come out, under t
   XrayDenseNet, InceptionV3Features
                                pixel_values -> features (and logits, outputs)
   Lpips                        a, b -> distance
-  a scheduler                  sample, model_output [n, B, C, H, W] (and noise, for DDPM) -> sample [n, ...],
+  a scheduler                  sample, model_output [n, B, C, H, W] (and noise, for a DDPM with any) -> sample [n, ...],
                                the sample after each of the n recorded model outputs";
 
 const EXPORT: &str = "\

@@ -56,6 +56,9 @@ pub(super) fn autoencoder(
     let mut outputs = StateDict::new();
     if let Some(images) = images {
         let moments = autoencoder.encode(images);
+        if let AutoencoderConfig::Tiny(_) = config {
+            outputs.extend([named("latents", moments.mean.clone())]);
+        }
         outputs.extend([named("mean", moments.mean), named("logvar", moments.logvar)]);
     }
     if let Some(latents) = latents {

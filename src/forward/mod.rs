@@ -28,14 +28,14 @@ const BATCH: Side = Side::AtLeast(1, "B");
 /// | the folder's config says | inputs | outputs |
 /// |---|---|---|
 /// | `UNet2DConditionModel` | `sample`, `timestep`, `encoder_hidden_states`, and what its config asks for of `class_labels`, `text_embeds`, `time_ids` | `sample` |
-/// | `AutoencoderKL`, `AutoencoderTiny`, `TinyAutoencoder` | `x`, `z`, or both | `mean`, `logvar`, `sample` |
+/// | `AutoencoderKL`, `AutoencoderTiny`, `TinyAutoencoder` | `x`, `z`, or both | `mean`, `logvar` (a tiny one's `latents`), `sample` |
 /// | `vit`, `dinov2`, `dinov2_with_registers`, `dinov3_vit` | `pixel_values` | `last_hidden_state`, `pooler_output` |
 /// | `clip_text_model`, `clip` | `input_ids`, `attention_mask` | `last_hidden_state`, `pooler_output`, `text_embeds` |
 /// | `bert` | `input_ids`, `attention_mask`, `token_type_ids` | `last_hidden_state`, `pooler_output` |
 /// | `XrayDenseNet` | `pixel_values` | `features`, `logits`, `outputs` |
 /// | `InceptionV3Features` | `pixel_values` | `features` |
 /// | `Lpips` | `a`, `b` | `distance` |
-/// | a scheduler (`scheduler_config.json`) | `sample`, `model_output` [n, …], `noise` [n, …] of DDPM | `sample` [n, …] |
+/// | a scheduler (`scheduler_config.json`) | `sample`, `model_output` [n, …], `noise` [n, …] of DDPM (none without it) | `sample` [n, …] |
 ///
 /// Fails on a folder that cannot be opened or is of another kind, on weights that do not fit its config, and on
 /// inputs that are missing, unknown or of a shape the network does not take.
@@ -80,6 +80,11 @@ fn scheduler(config: &str, mut inputs: Inputs<'_>) -> Result<StateDict, ForwardE
     let outputs = inputs.floats("model_output", recorded)?;
     let noise = inputs.optional_floats("noise", recorded)?;
     inputs.finish()?;
+    let noise = match (&config, noise) {
+        // The mean of every step, as a reference whose noise is switched off.
+        (SchedulerConfig::Ddpm(_), None) => Some(outputs.zeros_like()),
+        (_, noise) => noise,
+    };
     Ok([named("sample", trajectory(&config, sample, outputs, noise)?)].into())
 }
 

@@ -1,6 +1,6 @@
 //! Weights from strangers: folders that lie, each refused in one sentence, and folders in every honest layout.
 
-use super::binary::{Ended, ended, umbra};
+use super::binary::{Ended, done, ended, umbra};
 use super::models::golden::Golden;
 use safetensors::tensor::{Dtype, TensorView};
 use serde_json::json;
@@ -375,4 +375,44 @@ fn inputs_that_do_not_fit_are_told_before_anything_is_computed() {
     nowhere.args(["forward", "no/such/folder", "--input", "a", "--output", "b"]);
     let ended = ended(&mut nowhere);
     assert_eq!(ended.code, Some(2), "{}", ended.stderr);
+}
+
+/// A scheduler's folder has no weights; without noise a DDPM takes the mean of every step.
+#[test]
+fn a_schedulers_folder_gives_its_trajectory() {
+    let home = tempfile::tempdir().unwrap();
+    let config = json!({
+        "_class_name": "DDPMScheduler",
+        "beta_schedule": "scaled_linear",
+        "beta_start": 0.00085,
+        "beta_end": 0.012,
+        "clip_sample": false,
+        "num_train_timesteps": 1000,
+    });
+    fs::write(home.path().join("scheduler_config.json"), config.to_string()).unwrap();
+    let tensor = |shape: &[usize]| {
+        let count: usize = shape.iter().product();
+        let values: Vec<f32> = (0..count).map(|at| (at as f32 * 0.7).sin()).collect();
+        burn::tensor::TensorData::new(values, shape.to_vec())
+    };
+    let mut input: StateDict = [
+        ("sample".to_owned(), tensor(&[1, 2, 3, 5])),
+        ("model_output".to_owned(), tensor(&[4, 1, 2, 3, 5])),
+    ]
+    .into();
+    let path = home.path().join("in.safetensors");
+    file::write(&path, &input).unwrap();
+    let run = || {
+        done(&mut forward(home.path()));
+        file::read(&home.path().join("out.safetensors"), NonFinite::Refuse).unwrap()
+    };
+    let quiet = run();
+    assert_eq!(quiet["sample"].shape().to_vec(), [4, 1, 2, 3, 5]);
+    let zeros = burn::tensor::TensorData::new(vec![0f32; 120], [4, 1, 2, 3, 5]);
+    input.insert("noise".to_owned(), zeros);
+    file::write(&path, &input).unwrap();
+    assert_eq!(run(), quiet);
+    input.insert("noise".to_owned(), tensor(&[4, 1, 2, 3, 5]));
+    file::write(&path, &input).unwrap();
+    assert_ne!(run(), quiet);
 }
