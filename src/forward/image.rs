@@ -21,7 +21,7 @@ pub(super) fn unet(
     let batch = noisy.dims()[0];
     let timesteps = inputs.per_sample("timestep", batch)?;
     let (exact, any) = (Side::Exactly(batch), Side::AtLeast(1, "N"));
-    let width = config.encoder_hid_dim.unwrap_or(config.cross_attention_dim);
+    let width = config.context_width();
     let context = inputs.floats("encoder_hidden_states", [exact, any, Side::Exactly(width)])?;
     let added = Added {
         class_labels: inputs.labels("class_labels", batch)?,

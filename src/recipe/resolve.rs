@@ -66,7 +66,7 @@ impl Recipe {
                 (section.config(latent_shape, token_shape, &self.condition), None)
             }
             (_, Some((unet, pinned))) => {
-                let width = unet.encoder_hid_dim.unwrap_or(unet.cross_attention_dim);
+                let width = unet.context_width();
                 let condition = ConditionConfig { num_tokens, token_width: token_shape[1], width };
                 (DenoiserConfig { unet, condition }, Some(pinned))
             }

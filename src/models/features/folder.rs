@@ -4,7 +4,7 @@ use super::{
     InceptionV3Config, InceptionV3Features, Lpips, LpipsConfig, XrayDenseNet, XrayDenseNetConfig,
 };
 use crate::models::weights::file::{self, FileError, NonFinite};
-use crate::models::weights::{StateDict, WeightsError, load_state_dict};
+use crate::models::weights::{StateDict, WeightsError, consume_state_dict};
 use crate::models::{ConfigError, Init};
 use crate::random::Stream;
 use burn::module::Module;
@@ -128,8 +128,7 @@ fn load<M: Module>(
     let path = weights_path(folder);
     let state = file::read(&path, NonFinite::Refuse)
         .map_err(|source| FeaturesError::File { folder: folder.into(), source })?;
-    let state = from_file(state);
-    load_state_dict(network.no_grad(), &state)
+    consume_state_dict(network.no_grad(), from_file(state))
         .map_err(|source| FeaturesError::Weights { path, source })
 }
 
