@@ -56,7 +56,24 @@ fn cuda(name: &str, index: usize) -> Result<Device, DeviceError> {
             "libnvrtc, which compiles the kernels, is not found (install the CUDA toolkit's runtime compiler and set CUDA_PATH)".into(),
         ));
     }
+    settle_runtime();
     Ok(Device::cuda(index))
+}
+
+/// Memory and streams of the GPU runtime, before it starts; a `cubecl.toml` in the working folder is not read.
+///
+/// Weights, moments and averages keep slices of their exact size (the runtime's own advice for training), and all
+/// threads share one stream: with a stream each, every loader thread would keep memory pools of its own.
+#[cfg(feature = "cuda")]
+fn settle_runtime() {
+    use cubecl::config::{CubeClRuntimeConfig, RuntimeConfig as _};
+    use cubecl::config::{memory::PersistentMemory, streaming::StreamPolicy};
+
+    let mut config = CubeClRuntimeConfig::default();
+    config.memory.persistent_memory = PersistentMemory::SizeMatch;
+    config.streaming.policy = StreamPolicy::Single;
+    // False where a device was opened before: then it has these settings already.
+    let _ = CubeClRuntimeConfig::try_set(config);
 }
 
 #[cfg(feature = "cuda")]
