@@ -23,7 +23,6 @@ fn class(config: &VitConfig) -> Class {
     }
 }
 
-/// The `config.json`.
 /// The `config.json` of an encoder that was trained or given.
 pub(super) fn described(encoder: &Part<VitConfig>) -> Result<Value, ExportError> {
     match encoder {

@@ -7,6 +7,7 @@ mod artifact;
 mod binary;
 mod cli;
 mod damage;
+mod docs;
 mod export;
 mod files;
 mod foreign;
