@@ -124,6 +124,17 @@ impl Builder {
         self.object.put(DataElement::new(sequence, VR::SQ, Value::Sequence(items)));
     }
 
+    /// A sequence of items without attributes.
+    pub(super) fn empty_items(&mut self, sequence: Tag, count: usize) {
+        let items = vec![InMemDicomObject::new_empty(); count];
+        let items = DataSetSequence::new(items, Length::UNDEFINED);
+        self.object.put(DataElement::new(sequence, VR::SQ, Value::Sequence(items)));
+    }
+
+    pub(super) fn remove(&mut self, tag: Tag) {
+        self.object.remove_element(tag);
+    }
+
     pub(super) fn fragments(&mut self, fragments: Vec<Vec<u8>>) {
         let sequence = PixelFragmentSequence::new_fragments(fragments);
         let element = DataElement::new(tags::PIXEL_DATA, VR::OB, Value::PixelSequence(sequence));
@@ -162,7 +173,7 @@ impl Desk {
 pub(super) fn refusal(path: &Path, window: &Window) -> Result<Gray, Refusal> {
     read(path, window).map_err(|error| match error {
         FileError::Refused { reason, .. } => reason,
-        FileError::Read { source, .. } => panic!("{source}"),
+        other => panic!("{other}"),
     })
 }
 

@@ -1,8 +1,8 @@
 //! Damaged files: an error or an image, never a panic, and no word of the file in the error.
 
 use dicom_core::VR;
-use dicom_dictionary_std::tags;
-use umbra::data::file::{Refusal, Window, inspect};
+use dicom_dictionary_std::{tags, uids};
+use umbra::data::file::{Kind, Refusal, Window, inspect};
 
 use super::builder::{
     BIG_ENDIAN, Builder, DEFLATED, Desk, EXPLICIT, IMPLICIT, RLE, Table, refusal,
@@ -69,13 +69,13 @@ fn contradictions_are_refused_by_name() {
         change(&mut file);
         desk.read(&file.bytes(), &Window::Auto).unwrap_err().to_string()
     };
-    let bits = "damaged: BitsStored is 40; expected 1 to BitsAllocated";
+    let bits = "BitsStored is 40; expected 1 to BitsAllocated";
     assert_eq!(refused(&|file| file.word(tags::BITS_STORED, 40)), bits);
-    let bits = "damaged: BitsStored is 0; expected 1 to BitsAllocated";
+    let bits = "BitsStored is 0; expected 1 to BitsAllocated";
     assert_eq!(refused(&|file| file.word(tags::BITS_STORED, 0)), bits);
-    let high = "damaged: HighBit is 3; expected BitsStored - 1 to BitsAllocated - 1";
+    let high = "HighBit is 3; expected BitsStored - 1 to BitsAllocated - 1";
     assert_eq!(refused(&|file| file.word(tags::HIGH_BIT, 3)), high);
-    let rows = "damaged: the pixel data has 96 bytes, 960 are needed";
+    let rows = "the pixel data has 96 bytes, 960 are needed";
     assert_eq!(refused(&|file| file.word(tags::ROWS, 60)), rows);
     assert!(
         refused(&|file| file.word(tags::ROWS, 60_000)).contains("outside of 1 to 16384 a side")
@@ -103,4 +103,59 @@ fn pixels_that_are_not_square_are_made_square() {
     file.text(tags::IMAGER_PIXEL_SPACING, VR::DS, "0.4\\0.2");
     let gray = Desk::new().read(&file.bytes(), &Window::Auto).unwrap();
     assert_eq!((gray.width, gray.height), (8, 12));
+}
+
+/// What is no radiograph is told so, by the standard's name, whatever else is wrong with it.
+#[test]
+fn only_computed_and_digital_radiographs_are_read() {
+    let desk = Desk::new();
+    let of = |class: &str| {
+        let mut file = file(EXPLICIT);
+        file.text(tags::SOP_CLASS_UID, VR::UI, class);
+        desk.read(&file.bytes(), &Window::Auto)
+    };
+    for class in [
+        uids::COMPUTED_RADIOGRAPHY_IMAGE_STORAGE,
+        uids::DIGITAL_X_RAY_IMAGE_STORAGE_FOR_PRESENTATION,
+    ] {
+        assert!(of(class).is_ok(), "{class}");
+    }
+    for class in [
+        uids::CT_IMAGE_STORAGE,
+        uids::MR_IMAGE_STORAGE,
+        uids::SECONDARY_CAPTURE_IMAGE_STORAGE,
+        uids::DIGITAL_X_RAY_IMAGE_STORAGE_FOR_PROCESSING,
+        uids::BASIC_TEXT_SR_STORAGE,
+        uids::GRAYSCALE_SOFTCOPY_PRESENTATION_STATE_STORAGE,
+        uids::SEGMENTATION_STORAGE,
+        uids::RT_DOSE_STORAGE,
+        uids::MEDIA_STORAGE_DIRECTORY_STORAGE,
+        "1.2.3.4",
+    ] {
+        let refused = of(class).unwrap_err();
+        assert_eq!(refused.kind(), Kind::Other, "{class}: {refused}");
+    }
+    // A report has no pixels, and that is not what is wrong with it.
+    let mut report = file(EXPLICIT);
+    report.text(tags::SOP_CLASS_UID, VR::UI, uids::BASIC_TEXT_SR_STORAGE);
+    report.remove(tags::PIXEL_DATA);
+    report.remove(tags::ROWS);
+    let refused = desk.read(&report.bytes(), &Window::Auto).unwrap_err();
+    assert!(refused.to_string().contains("Basic Text SR"), "{refused}");
+}
+
+/// Some writers leave an empty item where a table would be.
+#[test]
+fn an_empty_table_is_no_table() {
+    let desk = Desk::new();
+    for sequence in [tags::MODALITY_LUT_SEQUENCE, tags::VOILUT_SEQUENCE] {
+        let mut without = file(EXPLICIT);
+        without.remove(sequence);
+        let without = desk.read(&without.bytes(), &Window::Auto).unwrap();
+        for items in 0..2 {
+            let mut file = file(EXPLICIT);
+            file.empty_items(sequence, items);
+            assert_eq!(desk.read(&file.bytes(), &Window::Auto).as_ref(), Ok(&without));
+        }
+    }
 }

@@ -113,6 +113,22 @@ fn jpeg_2000_is_exact() {
     }
 }
 
+/// T.800 A.4.2: the last tile-part may leave its length at 0 and go on to the end of the codestream.
+#[test]
+fn a_last_tile_part_may_leave_its_length_open() {
+    let desk = Desk::new();
+    let cases: Vec<Codestream> =
+        serde_json::from_str(include_str!("../../golden/jpeg2000.json")).unwrap();
+    for case in cases {
+        let mut frame = hex(&case.frame);
+        let last = frame.windows(4).rposition(|at| at == [0xff, 0x90, 0, 10]).unwrap();
+        frame[last + 6..last + 10].fill(0);
+        let file = compressed(uids::JPEG2000_LOSSLESS, &case, frame);
+        let found = inspect(&desk.put(&file.bytes())).unwrap();
+        assert_eq!(found.px_sha256, hash(&case.values, case.bits), "{}", case.name);
+    }
+}
+
 /// The example of T.87, annex H.3: if it comes out as printed there, contexts, run mode and codes are right.
 #[test]
 fn jpeg_ls_decodes_the_standards_example() {

@@ -2,19 +2,35 @@
 
 use std::{borrow::Cow, io::Read};
 
+use dicom_dictionary_std::tags;
 use dicom_object::{FileMetaTableBuilder, InMemDicomObject, OpenFileOptions, file::ReadPreamble};
 use flate2::read::DeflateDecoder;
 
 use super::{
-    super::{MAX_FILE_BYTES, Refusal},
+    super::{MAX_BYTES, Refusal},
     codec::Codec,
-    walk::{self, Encoding},
+    sop_class,
+    walk::{self, Encoding, Found, Pixels},
 };
 
-/// A parsed file.
-pub(super) struct Container {
+/// A file, its wanted attributes parsed.
+pub(super) struct Container<'a> {
     pub(super) syntax: Syntax,
+    /// The attributes that this reader asks for, and no others.
     pub(super) object: InMemDicomObject,
+    /// Where in `data_set` the pixel data lies.
+    pub(super) pixels: Option<Pixels>,
+    /// The data set as it stands in the file, or inflated.
+    pub(super) data_set: Cow<'a, [u8]>,
+}
+
+/// What a file is opened for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Purpose {
+    /// To be described, whatever it is.
+    Description,
+    /// To be trained on: radiographs only.
+    Training,
 }
 
 /// A transfer syntax that can be read.
@@ -33,41 +49,64 @@ pub(in super::super) fn is_dicom(bytes: &[u8]) -> bool {
     meta_start(bytes) > 0 || starts_with_meta
 }
 
-impl Container {
-    pub(super) fn open(bytes: &[u8]) -> Result<Self, Refusal> {
-        let (uid, data_set) = split_meta(bytes)?;
-        let syntax = Syntax::of(&uid)?;
-        let data_set = if syntax.is_deflated { inflate(data_set)? } else { data_set.into() };
-        walk::check(&data_set, syntax.encoding)?;
-        Ok(Self { syntax, object: parse(&data_set, syntax.encoding)? })
+impl<'a> Container<'a> {
+    pub(super) fn open(bytes: &'a [u8], purpose: Purpose) -> Result<Self, Refusal> {
+        let meta = Meta::read(bytes)?;
+        let check = |class: Option<&str>| match purpose {
+            Purpose::Description => Ok(()),
+            Purpose::Training => sop_class::check(class),
+        };
+        // What is no radiograph is told so before anything else is found wrong with it.
+        if meta.sop_class.is_some() {
+            check(meta.sop_class.as_deref())?;
+        }
+        let syntax = Syntax::of(&meta.syntax.ok_or(Refusal::Attribute("TransferSyntaxUID"))?)?;
+        let data_set = if syntax.is_deflated { inflate(meta.rest)? } else { meta.rest.into() };
+        let Found { elements, pixels } = walk::read(&data_set, syntax.encoding)?;
+        let object = parse(&elements, syntax.encoding)?;
+        let class = object.get(tags::SOP_CLASS_UID).and_then(|element| element.to_str().ok());
+        check(class.as_deref().or(meta.sop_class.as_deref()))?;
+        Ok(Self { syntax, object, pixels, data_set })
     }
 }
 
-/// Finds the file meta group; the transfer syntax it names, and what follows.
-///
-/// Read here rather than by the parser: the group's length may be wrong or absent, as may the preamble.
-fn split_meta(bytes: &[u8]) -> Result<(String, &[u8]), Refusal> {
-    const DAMAGED: Refusal = Refusal::Damaged("the file meta group");
-    let mut rest = &bytes[meta_start(bytes)..];
-    let mut uid = None;
-    while let Some(&[2, 0, element_low, element_high, vr_0, vr_1, length_low, length_high]) =
-        rest.first_chunk()
-    {
-        let is_long = matches!(&[vr_0, vr_1], b"OB" | b"OW" | b"UN" | b"UT" | b"SQ");
-        let (header, length) = if is_long {
-            let length = rest.get(8..12).and_then(|bytes| bytes.first_chunk()).ok_or(DAMAGED)?;
-            (12, u32::from_le_bytes(*length) as usize)
-        } else {
-            (8, usize::from(u16::from_le_bytes([length_low, length_high])))
-        };
-        let value = rest.get(header..).and_then(|rest| rest.get(..length)).ok_or(DAMAGED)?;
-        if [element_low, element_high] == [0x10, 0] {
-            let trimmed = value.strip_suffix(b"\0").unwrap_or(value).trim_ascii_end();
-            uid = Some(String::from_utf8_lossy(trimmed).into_owned());
+/// The file meta group, and what follows it.
+struct Meta<'a> {
+    syntax: Option<String>,
+    sop_class: Option<String>,
+    rest: &'a [u8],
+}
+
+impl<'a> Meta<'a> {
+    /// Read here rather than by the parser: the group's length may be wrong or absent, as may the preamble.
+    fn read(bytes: &'a [u8]) -> Result<Self, Refusal> {
+        const DAMAGED: Refusal = Refusal::Damaged("the file meta group");
+        let mut meta = Self { syntax: None, sop_class: None, rest: &bytes[meta_start(bytes)..] };
+        while let Some(&[2, 0, low, high, vr_0, vr_1, length_low, length_high]) =
+            meta.rest.first_chunk()
+        {
+            let is_long = matches!(&[vr_0, vr_1], b"OB" | b"OW" | b"UN" | b"UT" | b"SQ");
+            let (header, length) = if is_long {
+                let length = meta.rest.get(8..12).and_then(|bytes| bytes.first_chunk());
+                (12, u32::from_le_bytes(*length.ok_or(DAMAGED)?) as usize)
+            } else {
+                (8, usize::from(u16::from_le_bytes([length_low, length_high])))
+            };
+            let value = meta.rest.get(header..).and_then(|rest| rest.get(..length));
+            let value = value.ok_or(DAMAGED)?;
+            let uid = || {
+                let trimmed = value.strip_suffix(b"\0").unwrap_or(value).trim_ascii_end();
+                Some(String::from_utf8_lossy(trimmed).into_owned())
+            };
+            match [low, high] {
+                [0x02, 0] => meta.sop_class = uid(),
+                [0x10, 0] => meta.syntax = uid(),
+                _ => {}
+            }
+            meta.rest = &meta.rest[header + length..];
         }
-        rest = &rest[header + length..];
+        Ok(meta)
     }
-    Ok((uid.ok_or(Refusal::Attribute("TransferSyntaxUID"))?, rest))
 }
 
 fn meta_start(bytes: &[u8]) -> usize {
@@ -78,22 +117,25 @@ fn meta_start(bytes: &[u8]) -> usize {
     }
 }
 
-/// Inflates no more than a file may have.
+/// Bytes of an inflated data set: as many as all samples may have, and some for what describes them.
+const MAX_INFLATED: u64 = MAX_BYTES + (16 << 20);
+
+/// Inflates no more than a data set that can be read may have.
 fn inflate(deflated: &[u8]) -> Result<Cow<'_, [u8]>, Refusal> {
     let mut data_set = Vec::new();
     DeflateDecoder::new(deflated)
-        .take(MAX_FILE_BYTES + 1)
+        .take(MAX_INFLATED + 1)
         .read_to_end(&mut data_set)
         .map_err(|_| Refusal::Damaged("the deflated data set"))?;
     match data_set.len() as u64 {
-        size if size > MAX_FILE_BYTES => Err(Refusal::FileTooLarge(size)),
+        size if size > MAX_INFLATED => Err(Refusal::TooManyBytes(size)),
         _ => Ok(data_set.into()),
     }
 }
 
-/// Parses a data set whose lengths were checked. The parser wants a meta group, so it gets a plain one: what the
+/// Parses elements whose lengths were checked. The parser wants a meta group, so it gets a plain one: what the
 /// pixel data is compressed with is none of its business.
-fn parse(data_set: &[u8], encoding: Encoding) -> Result<InMemDicomObject, Refusal> {
+fn parse(elements: &[u8], encoding: Encoding) -> Result<InMemDicomObject, Refusal> {
     let uid = match encoding {
         Encoding { is_implicit: true, .. } => IMPLICIT_LE,
         Encoding { is_big_endian: true, .. } => EXPLICIT_BE,
@@ -109,7 +151,7 @@ fn parse(data_set: &[u8], encoding: Encoding) -> Result<InMemDicomObject, Refusa
         .expect("a meta group with a transfer syntax can be written");
     OpenFileOptions::new()
         .read_preamble(ReadPreamble::Never)
-        .from_reader(head.chain(data_set))
+        .from_reader(head.chain(elements))
         .map(dicom_object::FileDicomObject::into_inner)
         .map_err(|_| Refusal::Damaged("the DICOM data set"))
 }

@@ -1,6 +1,6 @@
 //! Pixel data to samples: frames cut out, decoded, and their stored bits brought to the bottom of each sample.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, ops::Range};
 
 use dicom_core::{PrimitiveValue, value::Value};
 use dicom_dictionary_std::tags;
@@ -10,6 +10,7 @@ use super::{
     codec::{Codec, Stream},
     container::Container,
     header::Header,
+    walk::Pixels,
 };
 
 /// Whose word on the sign of the samples counts.
@@ -23,49 +24,52 @@ pub(super) enum Sign {
 
 /// All frames: bits above those stored masked, signs extended, samples of a pixel side by side.
 pub(super) fn samples(
-    container: &Container,
+    container: &Container<'_>,
     header: &Header,
     sign: Sign,
 ) -> Result<Samples, Refusal> {
-    let element = container.object.get(tags::PIXEL_DATA).ok_or(Refusal::Attribute("PixelData"))?;
-    let is_big_endian = container.syntax.encoding.is_big_endian;
-    match element.value() {
-        Value::Primitive(value) => {
-            if container.syntax.codec != Codec::Native {
-                return Err(Refusal::Damaged("the pixel data is not encapsulated"));
-            }
-            native(value, header, is_big_endian)
+    let codec = container.syntax.codec;
+    let bytes = |range: &Range<usize>| &container.data_set[range.clone()];
+    match container.pixels.as_ref().ok_or(Refusal::Attribute("PixelData"))? {
+        Pixels::Native { .. } if codec != Codec::Native => {
+            Err(Refusal::Damaged("the pixel data is not encapsulated"))
         }
-        Value::PixelSequence(sequence) => {
-            if container.syntax.codec == Codec::Native {
-                return Err(Refusal::Damaged("the pixel data is encapsulated"));
-            }
-            let offsets = offsets(container, sequence.offset_table());
-            let frames = split(
-                sequence.fragments(),
-                &offsets,
-                header.frames as usize,
-                container.syntax.codec,
-            )?;
-            encapsulated(&frames, header, container.syntax.codec, sign)
+        Pixels::Native { is_words, value } => {
+            // A word of a big-endian file is turned round whole, whatever the samples in it.
+            let unit = match container.syntax.encoding.is_big_endian {
+                true => header.width().max(if *is_words { 2 } else { 1 }),
+                false => 1,
+            };
+            native(bytes(value), unit, header)
         }
-        Value::Sequence(_) => Err(Refusal::Attribute("PixelData")),
+        Pixels::Encapsulated { .. } if codec == Codec::Native => {
+            Err(Refusal::Damaged("the pixel data is encapsulated"))
+        }
+        Pixels::Encapsulated { offsets: table, fragments } => {
+            let fragments: Vec<&[u8]> = fragments.iter().map(bytes).collect();
+            let offsets = offsets(container, bytes(table));
+            let frames = split(&fragments, &offsets, header.frames as usize, codec)?;
+            encapsulated(&frames, header, codec, sign)
+        }
     }
 }
 
 /// Uncompressed pixel data.
-fn native(
-    value: &PrimitiveValue,
-    header: &Header,
-    is_big_endian: bool,
-) -> Result<Samples, Refusal> {
+///
+/// `unit`: bytes that are turned round together.
+fn native(value: &[u8], unit: usize, header: &Header) -> Result<Samples, Refusal> {
     let is_subsampled = ["_422", "_420"].iter().any(|end| header.photometric.ends_with(end));
     if header.samples == 3 && is_subsampled {
         return Err(Refusal::Unsupported("uncompressed colour with fewer chroma samples"));
     }
     let count = header.frame_samples() * u64::from(header.frames);
     let needed = (count * u64::from(header.bits_allocated)).div_ceil(8);
-    let bytes = little_endian(value, header, is_big_endian)?;
+    let whole = needed.next_multiple_of(unit as u64) as usize;
+    let value = value.get(..whole).unwrap_or(value);
+    let bytes: Cow<'_, [u8]> = match unit {
+        1 => Cow::Borrowed(value),
+        _ => value.chunks_exact(unit).flat_map(|word| word.iter().rev().copied()).collect(),
+    };
     let Some(bytes) = bytes.get(..needed as usize) else {
         return Err(Refusal::Truncated { found: bytes.len() as u64, needed });
     };
@@ -107,42 +111,6 @@ fn encapsulated(
         all.bytes.extend_from_slice(&decoded.bytes);
     }
     Ok(all)
-}
-
-/// The value as the header's little-endian samples, whatever its value representation and byte order.
-fn little_endian<'a>(
-    value: &'a PrimitiveValue,
-    header: &Header,
-    is_big_endian: bool,
-) -> Result<Cow<'a, [u8]>, Refusal> {
-    let swapped = |bytes: &[u8], width: usize| -> Cow<'a, [u8]> {
-        bytes.chunks_exact(width).flat_map(|sample| sample.iter().rev().copied()).collect()
-    };
-    match value {
-        // Bytes come as they are in the file.
-        PrimitiveValue::U8(bytes) if is_big_endian && header.width() > 1 => {
-            Ok(swapped(bytes, header.width()))
-        }
-        PrimitiveValue::U8(bytes) => Ok(Cow::Borrowed(bytes)),
-        // Words come in the order of the file, each already turned round. A 32-bit sample is two of them.
-        PrimitiveValue::U16(words) if is_big_endian && header.width() == 4 => {
-            let pairs = words.as_chunks::<2>().0.iter();
-            Ok(pairs
-                .flat_map(|&[high, low]| (u32::from(high) << 16 | u32::from(low)).to_le_bytes())
-                .collect())
-        }
-        PrimitiveValue::U16(words) => {
-            Ok(words.iter().flat_map(|word| word.to_le_bytes()).collect())
-        }
-        PrimitiveValue::I16(words) => {
-            Ok(words.iter().flat_map(|word| word.to_le_bytes()).collect())
-        }
-        PrimitiveValue::U32(words) => {
-            Ok(words.iter().flat_map(|word| word.to_le_bytes()).collect())
-        }
-        PrimitiveValue::Empty => Ok(Cow::Borrowed(&[])),
-        _ => Err(Refusal::Attribute("PixelData")),
-    }
 }
 
 /// One bit a sample, lowest bit first, to one byte each.
@@ -210,9 +178,10 @@ fn stored_bits(header: &Header) -> (u32, u32) {
 }
 
 /// Where frames begin, in bytes from the first fragment's item: the basic table, or else the extended one.
-fn offsets(container: &Container, basic: &[u32]) -> Vec<u64> {
+fn offsets(container: &Container<'_>, basic: &[u8]) -> Vec<u64> {
     if !basic.is_empty() {
-        return basic.iter().map(|&offset| u64::from(offset)).collect();
+        let offsets = basic.as_chunks().0.iter();
+        return offsets.map(|&offset| u64::from(u32::from_le_bytes(offset))).collect();
     }
     let extended = container.object.get(tags::EXTENDED_OFFSET_TABLE);
     match extended.map(|element| element.value()) {
@@ -226,7 +195,7 @@ fn offsets(container: &Container, basic: &[u32]) -> Vec<u64> {
 
 /// Groups fragments into frames: by count, by the offset table, or by what a fragment begins with.
 fn split<'a>(
-    fragments: &'a [Vec<u8>],
+    fragments: &[&'a [u8]],
     offsets: &[u64],
     num_frames: usize,
     codec: Codec,
@@ -235,7 +204,7 @@ fn split<'a>(
         return Err(Refusal::Truncated { found: 0, needed: 1 });
     }
     if fragments.len() == num_frames {
-        return Ok(fragments.iter().map(|fragment| Cow::Borrowed(&fragment[..])).collect());
+        return Ok(fragments.iter().map(|&fragment| Cow::Borrowed(fragment)).collect());
     }
     if num_frames == 1 {
         return Ok(vec![Cow::Owned(fragments.concat())]);
@@ -311,8 +280,7 @@ mod tests {
 
     #[test]
     fn fragments_become_frames() {
-        let soi = |rest: u8| vec![0xff, 0xd8, 0xff, rest];
-        let fragments = [soi(1), vec![2, 2], soi(3), vec![4]];
+        let fragments: [&[u8]; 4] = [&[0xff, 0xd8, 0xff, 1], &[2, 2], &[0xff, 0xd8, 0xff, 3], &[4]];
         let frames = |offsets: &[u64], num_frames| {
             let frames = split(&fragments, offsets, num_frames, Codec::Jpeg);
             frames.map(|frames| frames.iter().map(|frame| frame.len()).collect::<Vec<_>>())

@@ -7,19 +7,21 @@ use dicom_object::InMemDicomObject;
 
 use super::{
     super::{
-        MAX_PIXELS, MAX_SIDE, Refusal, Window, levels::Levels, samples::Samples, window::ramp,
+        Decoded, MAX_PIXELS, MAX_SIDE, Refusal, Window, levels::Levels, samples::Samples,
+        window::ramp,
     },
-    container::Container,
+    container::{Container, Purpose},
     frames::{self, Sign},
     header::{Header, code, optional},
+    patient::{self, PatientId},
     transform::{Modality, Voi, find},
 };
 use crate::data::image::Gray;
 
 /// Reads a single-frame grey image. Dense tissue is bright: MONOCHROME1 is inverted, after the window, whatever
 /// the window; PresentationLUTShape says the same once more and is not applied on top.
-pub(in super::super) fn read(bytes: &[u8], window: &Window) -> Result<Gray, Refusal> {
-    let container = Container::open(bytes)?;
+pub(in super::super) fn read(bytes: &[u8], window: &Window) -> Result<Decoded, Refusal> {
+    let container = Container::open(bytes, Purpose::Training)?;
     let header = Header::read(&container)?;
     let is_inverted = match header.photometric.as_str() {
         "MONOCHROME1" => true,
@@ -36,6 +38,9 @@ pub(in super::super) fn read(bytes: &[u8], window: &Window) -> Result<Gray, Refu
     if header.frames != 1 {
         return Err(Refusal::MultiFrame(header.frames));
     }
+    if header.bits_allocated == 32 {
+        return Err(Refusal::Unsupported("a radiograph of 32 bits a sample"));
+    }
     let object = &container.object;
     if code(object, tags::BURNED_IN_ANNOTATION).as_deref() == Some("YES") {
         return Err(Refusal::BurnedIn);
@@ -51,16 +56,13 @@ pub(in super::super) fn read(bytes: &[u8], window: &Window) -> Result<Gray, Refu
             false => brightness as f32,
         }
     };
-    let pixels = if samples.width <= 2 {
-        // Far fewer values than pixels: shade each value once.
-        let (lowest, highest) = samples.range();
-        let table: Vec<f32> = (lowest..=highest).map(shade).collect();
-        samples.map(|stored| table[(stored - lowest) as usize])
-    } else {
-        samples.map(shade)
-    };
+    // Far fewer values than pixels: shade each value once.
+    let (lowest, highest) = samples.range();
+    let table: Vec<f32> = (lowest..=highest).map(shade).collect();
+    let pixels = samples.map(|stored| table[(stored - lowest) as usize]);
     let gray = Gray { width: header.columns as usize, height: header.rows as usize, pixels };
-    square_pixels(gray, object)
+    let image = square_pixels(gray, object)?;
+    Ok(Decoded { image, patient: PatientId::read(object), view: patient::view(object) })
 }
 
 /// What turns a stored value into brightness.

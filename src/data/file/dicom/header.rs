@@ -33,14 +33,14 @@ pub(super) struct Header {
 }
 
 impl Header {
-    pub(super) fn read(container: &Container) -> Result<Self, Refusal> {
+    pub(super) fn read(container: &Container<'_>) -> Result<Self, Refusal> {
         let object = &container.object;
         for tag in [tags::FLOAT_PIXEL_DATA, tags::DOUBLE_FLOAT_PIXEL_DATA] {
             if object.get(tag).is_some() {
                 return Err(Refusal::Unsupported("floating-point pixel data"));
             }
         }
-        if object.get(tags::PIXEL_DATA).is_none() {
+        if container.pixels.is_none() {
             return Err(Refusal::Attribute("PixelData"));
         }
         let rows = required(object, tags::ROWS, "Rows")?;

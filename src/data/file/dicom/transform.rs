@@ -75,7 +75,8 @@ impl Voi {
         can_be_negative: bool,
     ) -> Result<Option<Self>, Refusal> {
         let table = find(object, tags::FRAME_VOILUT_SEQUENCE, tags::VOILUT_SEQUENCE);
-        if let Some(item) = table.and_then(|element| element.items()).and_then(<[_]>::first) {
+        let item = table.and_then(|element| element.items()?.first());
+        if let Some(item) = item.filter(|item| item.iter().next().is_some()) {
             return Ok(Some(Self::Table(Lut::read(item, can_be_negative)?)));
         }
         let window = window_level(object);
@@ -122,6 +123,7 @@ pub(super) fn find(object: &InMemDicomObject, sequence: Tag, tag: Tag) -> Option
     })
 }
 
+/// The first item; one without attributes says nothing, as if it were not there.
 fn first_item(object: &InMemDicomObject, sequence: Tag) -> Option<&InMemDicomObject> {
-    object.get(sequence)?.items()?.first()
+    object.get(sequence)?.items()?.first().filter(|item| item.iter().next().is_some())
 }

@@ -1,16 +1,74 @@
-//! Checks the lengths in a data set before a parser believes them.
+//! What a data set holds, before a parser sees it.
 //!
-//! The parser allocates what an element declares, up to 4 GiB, and recurses into nested sequences. A few damaged
-//! bytes must cost neither memory nor the stack.
+//! A parser makes a kilobyte of each of a file's elements, allocates what an element declares, recurses into nested
+//! sequences, and logs what it does not like. So it is handed the few elements that this reader asks for, copied out
+//! with every length checked and everything counted; all others are passed over here, and pixel data is found but
+//! never copied.
+
+use std::ops::Range;
+
+use dicom_core::Tag;
+use dicom_dictionary_std::tags;
 
 use super::super::Refusal;
 
 /// How deep sequences may be nested. Real ones reach about six.
 const MAX_DEPTH: usize = 32;
+/// Elements and items of a data set, nested ones included: at most this many are gone through.
+pub(in super::super) const MAX_ELEMENTS: usize = 100_000;
+/// Bytes of one attribute that the parser is handed, whole sequences included: at most this many.
+const MAX_ATTRIBUTE: usize = 1 << 20;
+
 const UNDEFINED: u32 = u32::MAX;
-const ITEM: (u16, u16) = (0xfffe, 0xe000);
-const SEQUENCE_END: (u16, u16) = (0xfffe, 0xe0dd);
-const PIXEL_DATA: (u16, u16) = (0x7fe0, 0x0010);
+const ITEM: Tag = Tag(0xfffe, 0xe000);
+const ITEM_END: Tag = Tag(0xfffe, 0xe00d);
+const SEQUENCE_END: Tag = Tag(0xfffe, 0xe0dd);
+
+/// Attributes with plain values that this reader asks for.
+const WANTED: [Tag; 31] = [
+    tags::SOP_CLASS_UID,
+    tags::MODALITY,
+    tags::PATIENT_ID,
+    tags::ISSUER_OF_PATIENT_ID,
+    tags::VIEW_POSITION,
+    tags::SAMPLES_PER_PIXEL,
+    tags::PHOTOMETRIC_INTERPRETATION,
+    tags::PLANAR_CONFIGURATION,
+    tags::NUMBER_OF_FRAMES,
+    tags::ROWS,
+    tags::COLUMNS,
+    tags::BITS_ALLOCATED,
+    tags::BITS_STORED,
+    tags::HIGH_BIT,
+    tags::PIXEL_REPRESENTATION,
+    tags::PIXEL_PADDING_VALUE,
+    tags::PIXEL_PADDING_RANGE_LIMIT,
+    tags::BURNED_IN_ANNOTATION,
+    tags::IMAGER_PIXEL_SPACING,
+    tags::PIXEL_SPACING,
+    tags::PIXEL_ASPECT_RATIO,
+    tags::WINDOW_CENTER,
+    tags::WINDOW_WIDTH,
+    tags::VOILUT_FUNCTION,
+    tags::RESCALE_SLOPE,
+    tags::RESCALE_INTERCEPT,
+    tags::LUT_DESCRIPTOR,
+    tags::LUT_DATA,
+    tags::EXTENDED_OFFSET_TABLE,
+    tags::FLOAT_PIXEL_DATA,
+    tags::DOUBLE_FLOAT_PIXEL_DATA,
+];
+
+/// Sequences that this reader looks into; of their items it wants these and the attributes above.
+const WANTED_SEQUENCES: [Tag; 7] = [
+    tags::MODALITY_LUT_SEQUENCE,
+    tags::VOILUT_SEQUENCE,
+    tags::SHARED_FUNCTIONAL_GROUPS_SEQUENCE,
+    tags::PER_FRAME_FUNCTIONAL_GROUPS_SEQUENCE,
+    tags::FRAME_VOILUT_SEQUENCE,
+    tags::PIXEL_MEASURES_SEQUENCE,
+    tags::PIXEL_VALUE_TRANSFORMATION_SEQUENCE,
+];
 
 /// How a data set is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -19,75 +77,268 @@ pub(super) struct Encoding {
     pub(super) is_big_endian: bool,
 }
 
-/// Every declared length must lie within what contains it.
-pub(super) fn check(data_set: &[u8], encoding: Encoding) -> Result<(), Refusal> {
-    let mut walk = Walk { bytes: data_set, at: 0, is_big_endian: encoding.is_big_endian };
-    walk.elements(data_set.len(), encoding.is_implicit, 0)
+/// The part of a data set that is read.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub(super) struct Found {
+    /// The wanted elements, written as the data set is.
+    pub(super) elements: Vec<u8>,
+    pub(super) pixels: Option<Pixels>,
+}
+
+/// Where pixel data lies in a data set.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Pixels {
+    /// One value. `is_words`: of 16 bits each, by its value representation.
+    Native { is_words: bool, value: Range<usize> },
+    /// Fragments, behind a table of where frames begin.
+    Encapsulated { offsets: Range<usize>, fragments: Vec<Range<usize>> },
+}
+
+/// Goes through a data set up to its pixel data. Every declared length must lie within what contains it.
+pub(super) fn read(data_set: &[u8], encoding: Encoding) -> Result<Found, Refusal> {
+    let is_big_endian = encoding.is_big_endian;
+    let mut walk =
+        Walk { bytes: data_set, at: 0, is_big_endian, count: 0, found: Found::default() };
+    walk.elements(
+        data_set.len(),
+        encoding.is_implicit,
+        Level { depth: 0, is_wanted: true, has_end: false },
+    )?;
+    Ok(walk.found)
 }
 
 struct Walk<'a> {
     bytes: &'a [u8],
     at: usize,
     is_big_endian: bool,
+    /// Elements and items so far.
+    count: usize,
+    found: Found,
+}
+
+/// What the elements that are gone through belong to.
+#[derive(Clone, Copy)]
+struct Level {
+    /// Sequences around them.
+    depth: usize,
+    /// Does the parser get to see the wanted ones?
+    is_wanted: bool,
+    /// Does a delimiter end them?
+    has_end: bool,
 }
 
 impl Walk<'_> {
-    /// Elements up to `end` or to the delimiter of the item that holds them.
-    fn elements(&mut self, end: usize, is_implicit: bool, depth: usize) -> Result<(), Refusal> {
-        if depth > MAX_DEPTH {
-            return Err(Refusal::Damaged("sequences are nested too deeply"));
-        }
+    /// Elements up to `end`, or to the delimiter of the item that holds them; at the top, to the pixel data.
+    fn elements(&mut self, end: usize, is_implicit: bool, level: Level) -> Result<(), Refusal> {
+        let mut seen = Vec::new();
         while self.at + 8 <= end {
+            self.count()?;
+            let start = self.at;
             let tag = self.tag();
             if tag.0 == ITEM.0 {
                 self.at += 8;
-                return Ok(());
+                match level.depth {
+                    // Nobody's item: the parser never sees it.
+                    0 => continue,
+                    _ if level.has_end && tag == ITEM_END => return Ok(()),
+                    _ => return Err(Refusal::Damaged("an item is delimited where none ends")),
+                }
             }
             let (vr, length) = self.header(end, is_implicit)?;
-            if length == UNDEFINED {
-                match tag {
-                    PIXEL_DATA => self.items(end, is_implicit, None)?,
-                    // PS3.5 6.2.2: what is in an unknown value of undefined length is implicit VR.
-                    _ => self.items(end, is_implicit || vr == *b"UN", Some(depth + 1))?,
+            if tag == tags::PIXEL_DATA && level.depth == 0 {
+                return self.pixels(vr, length, end);
+            }
+            let is_first = level.is_wanted && !seen.contains(&tag);
+            if is_first && WANTED_SEQUENCES.contains(&tag) {
+                seen.push(tag);
+                if vr == *b"UN" {
+                    return Err(Refusal::Unsupported(
+                        "a sequence without its value representation",
+                    ));
                 }
+                self.open_sequence(tag, is_implicit);
+                self.sequence(
+                    length,
+                    end,
+                    is_implicit,
+                    Level { depth: level.depth + 1, ..level },
+                    tag,
+                )?;
+                self.delimit(SEQUENCE_END);
                 continue;
             }
-            let stop = self.stop(length, end, tag)?;
-            let holds_item = stop >= self.at + 8 && self.tag() == ITEM;
-            if vr == *b"SQ" || (is_implicit && holds_item) {
-                self.items(stop, is_implicit, Some(depth + 1))?;
+            let is_sequence = length == UNDEFINED;
+            if is_first && WANTED.contains(&tag) {
+                seen.push(tag);
+                if is_sequence || !(is_implicit || is_plain(vr)) {
+                    return Err(Refusal::Damaged(
+                        "an attribute has no value representation of its own",
+                    ));
+                }
+                let stop = self.stop(length, end)?;
+                self.keep(tag, start, stop, is_implicit)?;
+                self.at = stop;
+            } else if is_sequence {
+                // PS3.5 6.2.2: what is in an unknown value of undefined length is implicit VR.
+                let is_implicit = is_implicit || vr == *b"UN";
+                let within = Level { depth: level.depth + 1, is_wanted: false, has_end: false };
+                self.sequence(length, end, is_implicit, within, tag)?;
+            } else {
+                self.at = self.stop(length, end)?;
             }
-            self.at = stop;
         }
-        Ok(())
+        match level {
+            Level { depth: 0, .. } => Ok(()),
+            Level { has_end: false, .. } if self.at == end => Ok(()),
+            _ => Err(Refusal::Damaged("the data set ends within a sequence")),
+        }
     }
 
-    /// The items of a sequence, or the fragments of pixel data where there is no depth to go to.
-    fn items(
+    /// The items of a sequence. The parser gets to see the first.
+    fn sequence(
         &mut self,
+        length: u32,
         end: usize,
         is_implicit: bool,
-        depth: Option<usize>,
+        level: Level,
+        tag: Tag,
     ) -> Result<(), Refusal> {
+        if level.depth > MAX_DEPTH {
+            return Err(Refusal::Damaged("sequences are nested too deeply"));
+        }
+        let is_delimited = length == UNDEFINED;
+        let end = if is_delimited { end } else { self.stop(length, end)? };
+        let mut is_wanted = level.is_wanted;
         while self.at + 8 <= end {
-            let (tag, length) = (self.tag(), self.u32(self.at + 4));
+            self.count()?;
+            let (found, length) = (self.tag(), self.u32(self.at + 4));
             self.at += 8;
-            match (tag, depth) {
-                (SEQUENCE_END, _) => return Ok(()),
-                (ITEM, Some(depth)) if length == UNDEFINED => {
-                    self.elements(end, is_implicit, depth)?
-                }
-                (ITEM, _) => {
-                    let stop = self.stop(length, end, tag)?;
-                    if let Some(depth) = depth {
-                        self.elements(stop, is_implicit, depth)?;
+            match found {
+                SEQUENCE_END if is_delimited => return Ok(()),
+                ITEM => {
+                    let has_end = length == UNDEFINED;
+                    let stop = if has_end { end } else { self.stop(length, end)? };
+                    if is_wanted {
+                        self.delimit_with(ITEM, UNDEFINED);
                     }
-                    self.at = stop;
+                    // Icons have pixel data in items; a fragment of it is no list of elements.
+                    if tag == tags::PIXEL_DATA {
+                        if has_end {
+                            return Err(Refusal::Damaged("a fragment of pixel data has no length"));
+                        }
+                        self.at = stop;
+                    } else {
+                        self.elements(stop, is_implicit, Level { is_wanted, has_end, ..level })?;
+                    }
+                    if is_wanted {
+                        self.delimit(ITEM_END);
+                    }
+                    is_wanted = false;
                 }
                 _ => return Err(Refusal::Damaged("a sequence holds something that is no item")),
             }
         }
+        match is_delimited || self.at != end {
+            true => Err(Refusal::Damaged("the data set ends within a sequence")),
+            false => Ok(()),
+        }
+    }
+
+    /// Finds the pixel data, and with it the end of what is read.
+    fn pixels(&mut self, vr: [u8; 2], length: u32, end: usize) -> Result<(), Refusal> {
+        if vr == *b"SQ" {
+            return Err(Refusal::Attribute("PixelData"));
+        }
+        if length != UNDEFINED {
+            let there = end - self.at;
+            if length as usize > there {
+                return Err(Refusal::Truncated { found: there as u64, needed: u64::from(length) });
+            }
+            let is_words = !matches!(&vr, b"OB" | b"UN");
+            let value = self.at..self.at + length as usize;
+            self.found.pixels = Some(Pixels::Native { is_words, value });
+            return Ok(());
+        }
+        // Some files end with the last fragment, without the sequence's delimiter.
+        let mut items = Vec::new();
+        while self.at + 8 <= end {
+            self.count()?;
+            let (tag, length) = (self.tag(), self.u32(self.at + 4));
+            self.at += 8;
+            match tag {
+                SEQUENCE_END => break,
+                ITEM => {
+                    let there = (end - self.at) as u64;
+                    if u64::from(length) > there {
+                        return Err(Refusal::Truncated { found: there, needed: u64::from(length) });
+                    }
+                    items.push(self.at..self.at + length as usize);
+                    self.at += length as usize;
+                }
+                _ => {
+                    return Err(Refusal::Damaged("pixel data holds something that is no fragment"));
+                }
+            }
+        }
+        let mut items = items.into_iter();
+        let offsets = items.next().ok_or(Refusal::Damaged("there is no fragment of pixel data"))?;
+        self.found.pixels = Some(Pixels::Encapsulated { offsets, fragments: items.collect() });
         Ok(())
+    }
+
+    /// Copies the element from `start` to `stop` for the parser; of pixel data as numbers only that it is there.
+    fn keep(
+        &mut self,
+        tag: Tag,
+        start: usize,
+        stop: usize,
+        is_implicit: bool,
+    ) -> Result<(), Refusal> {
+        if [tags::FLOAT_PIXEL_DATA, tags::DOUBLE_FLOAT_PIXEL_DATA].contains(&tag) {
+            let head = if is_implicit { 4 } else { 8 };
+            self.found.elements.extend_from_slice(&self.bytes[start..start + head]);
+            self.found.elements.extend([0; 4]);
+            return Ok(());
+        }
+        if stop - start > MAX_ATTRIBUTE {
+            return Err(Refusal::Damaged("an attribute is longer than any of its kind can be"));
+        }
+        self.found.elements.extend_from_slice(&self.bytes[start..stop]);
+        Ok(())
+    }
+
+    /// Writes the head of a sequence that a delimiter ends.
+    fn open_sequence(&mut self, tag: Tag, is_implicit: bool) {
+        self.write_tag(tag);
+        if !is_implicit {
+            self.found.elements.extend(b"SQ\0\0");
+        }
+        self.found.elements.extend([0xff; 4]);
+    }
+
+    fn delimit(&mut self, tag: Tag) {
+        self.delimit_with(tag, 0);
+    }
+
+    fn delimit_with(&mut self, tag: Tag, length: u32) {
+        self.write_tag(tag);
+        // Zero and undefined read alike in both byte orders.
+        self.found.elements.extend(length.to_le_bytes());
+    }
+
+    fn write_tag(&mut self, Tag(group, element): Tag) {
+        let bytes =
+            |half: u16| if self.is_big_endian { half.to_be_bytes() } else { half.to_le_bytes() };
+        let (group, element) = (bytes(group), bytes(element));
+        self.found.elements.extend(group.into_iter().chain(element));
+    }
+
+    fn count(&mut self) -> Result<(), Refusal> {
+        self.count += 1;
+        match self.count > MAX_ELEMENTS {
+            true => Err(Refusal::TooManyElements),
+            false => Ok(()),
+        }
     }
 
     /// Passes an element's header; its value representation (two spaces if implicit) and length.
@@ -98,36 +349,12 @@ impl Walk<'_> {
             return Ok((*b"  ", length));
         }
         let vr = [self.bytes[self.at + 4], self.bytes[self.at + 5]];
-        // PS3.5 7.1.2. What is in no list has a long length, as any later representation will.
-        let is_short = matches!(
-            &vr,
-            b"AE"
-                | b"AS"
-                | b"AT"
-                | b"CS"
-                | b"DA"
-                | b"DS"
-                | b"DT"
-                | b"FD"
-                | b"FL"
-                | b"IS"
-                | b"LO"
-                | b"LT"
-                | b"PN"
-                | b"SH"
-                | b"SL"
-                | b"SS"
-                | b"ST"
-                | b"TM"
-                | b"UI"
-                | b"UL"
-                | b"US"
-        );
-        if is_short {
+        if SHORT.contains(&&vr) {
             let length = u32::from(self.u16(self.at + 6));
             self.at += 8;
             return Ok((vr, length));
         }
+        // What is in no list has a long length, as any later representation will.
         if self.at + 12 > end {
             return Err(Refusal::Damaged("the data set ends within an element"));
         }
@@ -137,19 +364,16 @@ impl Walk<'_> {
     }
 
     /// Where a value of this length ends, if that is within `end`.
-    fn stop(&self, length: u32, end: usize, tag: (u16, u16)) -> Result<usize, Refusal> {
-        let found = end.saturating_sub(self.at);
-        match length as usize {
-            length if length <= found => Ok(self.at + length),
-            needed if tag == PIXEL_DATA => {
-                Err(Refusal::Truncated { found: found as u64, needed: needed as u64 })
-            }
-            _ => Err(Refusal::Damaged("an element reaches beyond what contains it")),
+    fn stop(&self, length: u32, end: usize) -> Result<usize, Refusal> {
+        let stop = self.at + length as usize;
+        match stop <= end {
+            true => Ok(stop),
+            false => Err(Refusal::Damaged("an element reaches beyond what contains it")),
         }
     }
 
-    fn tag(&self) -> (u16, u16) {
-        (self.u16(self.at), self.u16(self.at + 2))
+    fn tag(&self) -> Tag {
+        Tag(self.u16(self.at), self.u16(self.at + 2))
     }
 
     fn u16(&self, at: usize) -> u16 {
@@ -163,19 +387,40 @@ impl Walk<'_> {
     }
 }
 
+/// Value representations with a length of 16 bits, PS3.5 7.1.2.
+const SHORT: [&[u8; 2]; 21] = [
+    b"AE", b"AS", b"AT", b"CS", b"DA", b"DS", b"DT", b"FD", b"FL", b"IS", b"LO", b"LT", b"PN",
+    b"SH", b"SL", b"SS", b"ST", b"TM", b"UI", b"UL", b"US",
+];
+
+/// Value representations with a length of 32 bits, but for sequences.
+const LONG: [&[u8; 2]; 12] =
+    [b"OB", b"OD", b"OF", b"OL", b"OV", b"OW", b"SV", b"UC", b"UN", b"UR", b"UT", b"UV"];
+
+/// A value representation that exists and is no sequence.
+fn is_plain(vr: [u8; 2]) -> bool {
+    SHORT.contains(&&vr) || LONG.contains(&&vr)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     const EXPLICIT: Encoding = Encoding { is_implicit: false, is_big_endian: false };
+    const OPENING: &[u8] =
+        b"\x08\x00\x11\x11SQ\x00\x00\xff\xff\xff\xff\xfe\xff\x00\xe0\xff\xff\xff\xff";
+    const ROWS: &[u8] = b"\x28\x00\x10\x00US\x02\x00\x01\x00";
+
+    fn check(data_set: &[u8], encoding: Encoding) -> Result<(), Refusal> {
+        read(data_set, encoding).map(|_| ())
+    }
 
     #[test]
     fn a_length_beyond_the_end_is_refused() {
-        let element = b"\x28\x00\x10\x00US\x02\x00\x01\x00";
-        assert_eq!(check(element, EXPLICIT), Ok(()));
+        assert_eq!(check(ROWS, EXPLICIT), Ok(()));
         let long = b"\x28\x00\x10\x00OB\x00\x00\xf0\xff\xff\xff\x01\x00";
         assert!(check(long, EXPLICIT).is_err());
-        // A representation that nobody knows has a long length, for the parser too.
+        // A representation that nobody knows has a long length.
         assert!(check(b"\x28\x00\x10\x00Us\x02\x00\xf0\xff\xff\xff\x01\x00", EXPLICIT).is_err());
         let pixels = b"\xe0\x7f\x10\x00OW\x00\x00\x04\x00\x00\x00\x01\x00";
         assert_eq!(check(pixels, EXPLICIT), Err(Refusal::Truncated { found: 2, needed: 4 }));
@@ -186,8 +431,77 @@ mod tests {
 
     #[test]
     fn endless_nesting_is_refused() {
-        let opening = b"\x08\x00\x11\x11SQ\x00\x00\xff\xff\xff\xff\xfe\xff\x00\xe0\xff\xff\xff\xff";
-        assert_eq!(check(&opening.repeat(MAX_DEPTH), EXPLICIT), Ok(()));
-        assert!(check(&opening.repeat(100_000), EXPLICIT).is_err());
+        let closing = b"\xfe\xff\x0d\xe0\0\0\0\0\xfe\xff\xdd\xe0\0\0\0\0";
+        let nested = |depth: usize| [OPENING.repeat(depth), closing.repeat(depth)].concat();
+        assert_eq!(check(&nested(MAX_DEPTH), EXPLICIT), Ok(()));
+        assert!(check(&nested(MAX_DEPTH + 1), EXPLICIT).is_err());
+        assert!(check(&OPENING.repeat(100_000), EXPLICIT).is_err());
+    }
+
+    /// The delimiter of no item once ended the walk, and what followed reached the parser unseen.
+    #[test]
+    fn nothing_hides_behind_a_stray_delimiter() {
+        for stray in [
+            &b"\xfe\xff\0\xe0\0\0\0\0"[..],
+            b"\xfe\xff\x0d\xe0\0\0\0\0",
+            b"\xfe\xff\xdd\xe0\0\0\0\0",
+        ] {
+            let hidden = [ROWS, stray, &OPENING.repeat(100_000)].concat();
+            assert_eq!(
+                check(&hidden, EXPLICIT),
+                Err(Refusal::Damaged("sequences are nested too deeply"))
+            );
+            let behind = read(&[stray, ROWS].concat(), EXPLICIT).unwrap();
+            assert_eq!(behind.elements, ROWS);
+            let inside =
+                [b"\x28\x00\x00\x30SQ\0\0\x1a\0\0\0\xfe\xff\0\xe0\x12\0\0\0", stray, ROWS].concat();
+            assert!(check(&inside, EXPLICIT).is_err());
+        }
+    }
+
+    #[test]
+    fn elements_and_items_are_counted() {
+        let private = b"\x09\x00\x01\x00US\x02\x00\x01\x00";
+        assert_eq!(check(&private.repeat(MAX_ELEMENTS), EXPLICIT), Ok(()));
+        assert_eq!(
+            check(&private.repeat(MAX_ELEMENTS + 1), EXPLICIT),
+            Err(Refusal::TooManyElements)
+        );
+        let items = [
+            b"\x09\x00\x01\x00SQ\0\0\xff\xff\xff\xff",
+            &b"\xfe\xff\0\xe0\0\0\0\0".repeat(MAX_ELEMENTS)[..],
+        ]
+        .concat();
+        assert_eq!(check(&items, EXPLICIT), Err(Refusal::TooManyElements));
+    }
+
+    #[test]
+    fn only_wanted_elements_are_handed_on() {
+        let name = b"\x10\x00\x10\x00PN\x04\x00DOE^";
+        let found = read(&[&name[..], ROWS, name, ROWS].concat(), EXPLICIT).unwrap();
+        assert_eq!(found.elements, ROWS, "once, and nobody's name");
+        let table = |item: &[u8]| {
+            [
+                b"\x28\x00\x00\x30SQ\0\0\xff\xff\xff\xff\xfe\xff\0\xe0\xff\xff\xff\xff",
+                item,
+                b"\xfe\xff\x0d\xe0\0\0\0\0\xfe\xff\xdd\xe0\0\0\0\0",
+            ]
+            .concat()
+        };
+        let descriptor = b"\x28\x00\x02\x30US\x06\x00\x01\0\0\0\x08\0";
+        let found = read(&table(&[&name[..], descriptor].concat()), EXPLICIT).unwrap();
+        assert_eq!(found.elements, table(descriptor));
+    }
+
+    #[test]
+    fn pixel_data_is_found_where_it_lies() {
+        let fragments = b"\xe0\x7f\x10\x00OB\0\0\xff\xff\xff\xff\xfe\xff\0\xe0\0\0\0\0\xfe\xff\0\xe0\x02\0\0\0ab\xfe\xff\xdd\xe0\0\0\0\0";
+        let found = read(&[ROWS, fragments].concat(), EXPLICIT).unwrap().pixels.unwrap();
+        assert_eq!(found, Pixels::Encapsulated { offsets: 30..30, fragments: vec![38..40] });
+        let open = read(&[ROWS, &fragments[..fragments.len() - 8]].concat(), EXPLICIT).unwrap();
+        assert_eq!(open.pixels.unwrap(), found, "the last delimiter may be missing");
+        let words = b"\xe0\x7f\x10\x00OW\0\0\x02\0\0\0ab";
+        let found = read(words, EXPLICIT).unwrap().pixels.unwrap();
+        assert_eq!(found, Pixels::Native { is_words: true, value: 12..14 });
     }
 }

@@ -2,6 +2,8 @@
 //!
 //! Its component planes are f32, which hold every intermediate of the reversible wavelet exactly up to 16 bits.
 
+use std::borrow::Cow;
+
 use hayro_jpeg2000::{DecodeSettings, DecoderContext, Image};
 
 use super::{super::super::Refusal, Decoded, Header, Stream, agree};
@@ -13,7 +15,8 @@ pub(super) fn decode(frame: &[u8], header: &Header) -> Result<Decoded, Refusal> 
     let stream = size(codestream, header)?;
     let settings =
         DecodeSettings { resolve_palette_indices: false, strict: true, target_resolution: None };
-    let image = Image::new(codestream, &settings).map_err(|_| DAMAGED)?;
+    let codestream = with_lengths(codestream);
+    let image = Image::new(&codestream, &settings).map_err(|_| DAMAGED)?;
     let mut context = DecoderContext::default();
     let decoded = image.decode(&mut context).map_err(|_| DAMAGED)?;
     let planes: Vec<&[f32]> = decoded.components().iter().map(|plane| plane.samples()).collect();
@@ -39,6 +42,44 @@ fn codestream(frame: &[u8]) -> Result<&[u8], Refusal> {
         frame.starts_with(&START).then_some(0)
     };
     Ok(&frame[start.ok_or(DAMAGED)?..])
+}
+
+/// Writes out the length of a last tile-part that leaves it open (Psot of 0, T.800 A.4.2): it ends with the codestream,
+/// before the end marker. The decoder would take the marker for part of it.
+fn with_lengths(codestream: &[u8]) -> Cow<'_, [u8]> {
+    const SOT: [u8; 2] = [0xff, 0x90];
+    const SOD: [u8; 2] = [0xff, 0x93];
+    const END: [u8; 2] = [0xff, 0xd9];
+    let mut at = 2;
+    // Segments of the main header, then from one tile-part to the next.
+    while let Some(&[0xff, marker, high, low]) = codestream.get(at..).and_then(<[u8]>::first_chunk)
+    {
+        if [0xff, marker] == SOD || [0xff, marker] == END {
+            break;
+        }
+        if [0xff, marker] != SOT {
+            at += 2 + usize::from(u16::from_be_bytes([high, low]));
+            continue;
+        }
+        let Some(&length) = codestream.get(at + 6..).and_then(<[u8]>::first_chunk::<4>) else {
+            break;
+        };
+        match u32::from_be_bytes(length) {
+            0 => {
+                // A frame of odd length is padded to an even one.
+                let end = codestream.strip_suffix(b"\0").unwrap_or(codestream);
+                let end = end.strip_suffix(&END).unwrap_or(end).len();
+                let mut filled = codestream[..end].to_vec();
+                filled[at + 6..at + 10].copy_from_slice(&((end - at) as u32).to_be_bytes());
+                filled.extend(END);
+                return Cow::Owned(filled);
+            }
+            // Too short to hold its own header: the decoder will say so.
+            1..14 => break,
+            length => at += length as usize,
+        }
+    }
+    Cow::Borrowed(codestream)
 }
 
 /// Reads the SIZ segment (T.800 A.5.1), and refuses what the decoder would get wrong or take forever with.
