@@ -71,6 +71,16 @@ impl Gray {
 }
 
 impl Square {
+    /// The image without its padding.
+    pub fn image(&self) -> Gray {
+        let Rect { x, y, width, height } = self.content;
+        let rows = (y..y + height).flat_map(|row| {
+            let start = row * self.size + x;
+            self.pixels[start..start + width].iter().copied()
+        });
+        Gray { width, height, pixels: rows.collect() }
+    }
+
     /// For every pixel, whether it shows image rather than padding.
     pub fn content_mask(&self) -> Vec<bool> {
         let size = self.size;
@@ -170,6 +180,13 @@ mod tests {
         assert_eq!(content(60, 20, 20), Rect { x: 0, y: 6, width: 20, height: 7 });
         assert_eq!(content(7, 7, 20), Rect { x: 0, y: 0, width: 20, height: 20 });
         assert_eq!(content(1, 1000, 8), Rect { x: 3, y: 0, width: 1, height: 8 });
+    }
+
+    #[test]
+    fn without_its_padding_a_square_is_the_image() {
+        let golden = Golden::read();
+        let square = golden.gray().to_square(16);
+        assert_eq!(square.image(), golden.gray().resize(16, 10));
     }
 
     #[test]

@@ -101,8 +101,8 @@ impl Recipe {
         {
             faults.push(format!("encoder.vit: {error}"));
         }
-        faults
-            .extend(dino.faults(vit.patch).into_iter().map(|what| format!("encoder.dino.{what}")));
+        let dino = dino.faults(vit.patch, train);
+        faults.extend(dino.into_iter().map(|what| format!("encoder.dino.{what}")));
         faults.extend(train.faults("encoder.train"));
         if !self.data.size.is_multiple_of(vit.patch.max(1)) {
             faults.push(format!(

@@ -32,6 +32,9 @@ impl Default for HeadConfig {
 
 /// Three layers with GELU, L2 normalisation, and cosine scores against the prototypes (arXiv 2104.14294,
 /// appendix C: the last layer is weight-normalised with its gain fixed to 1).
+///
+/// Prototypes start as the weights of any layer of PyTorch do. Only their directions count, but an optimizer
+/// that steps by as much whatever the weight turns long ones more slowly.
 #[derive(Module, Debug)]
 pub struct Head {
     mlp: Vec<Linear>,
@@ -52,7 +55,8 @@ impl HeadConfig {
                     Linear::filled(init, pair[0], pair[1], weight, Some(Fill::Zeros))
                 })
                 .collect(),
-            last_layer: init.param([self.prototypes, self.bottleneck], Fill::Normal(1.0)),
+            last_layer: init
+                .param([self.prototypes, self.bottleneck], Fill::torch_default(self.bottleneck)),
         }
     }
 }
@@ -80,4 +84,74 @@ impl Head {
 pub(super) fn unit(x: Tensor<2>) -> Tensor<2> {
     let length = (x.clone().square().sum_dim(1) + 1e-12).sqrt();
     x / length
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::golden::Golden;
+    use super::*;
+    use crate::models::weights::{gradients, load_state_dict, state_dict};
+    use crate::random::Stream;
+    use burn::tensor::Device;
+
+    fn fresh(config: &HeadConfig, width: usize, device: &Device) -> Head {
+        config.init(width, &mut Init::new(Stream::new(1, "head"), device))
+    }
+
+    /// Reference: tests/golden/dino.py (versions in its header).
+    #[test]
+    fn weights_start_as_long_as_in_the_reference() {
+        let golden = Golden::read();
+        let config = HeadConfig { hidden: 512, bottleneck: 128, prototypes: 1024, centered: false };
+        let state = state_dict(&fresh(&config, 128, &Device::flex()));
+        let std = |name: &str| {
+            let values: Vec<f32> = state[name].try_to_vec().unwrap();
+            let squares: f64 = values.iter().map(|&value| f64::from(value).powi(2)).sum();
+            (squares / values.len() as f64).sqrt()
+        };
+        let expected = golden.values("head/init/last_layer_std")[0];
+        // 131,072 draws: four standard errors are 0.5 % of a uniform law's deviation, on either side.
+        assert!((std("last_layer") / expected - 1.0).abs() < 0.01, "{}", std("last_layer"));
+        let values: Vec<f32> = state["last_layer"].try_to_vec().unwrap();
+        let most = values.iter().fold(0f32, |most, value| most.max(value.abs()));
+        let expected = golden.values("head/init/last_layer_most")[0];
+        assert!((f64::from(most) / expected - 1.0).abs() < 1e-3, "{most}");
+    }
+
+    /// Reference: tests/golden/dino.py (versions in its header).
+    #[test]
+    fn scores_and_gradients_are_those_of_the_reference() {
+        let golden = Golden::read();
+        let device = Device::flex().autodiff();
+        let config = HeadConfig { hidden: 12, bottleneck: 6, prototypes: 8, centered: false };
+        let head = load_state_dict(fresh(&config, 10, &device), &golden.state("head/weight/"));
+        let head = head.unwrap();
+        let embeddings: Tensor<2> = golden.tensor("head/embeddings", &device).require_grad();
+        let scores = head.forward(embeddings.clone(), false);
+        golden.assert_close("head/scores", &scores.clone().inner(), 1e-6);
+        let mut found = (scores * golden.tensor("head/upstream", &device)).sum().backward();
+        // f32 over three layers and two normalisations, the sums short.
+        for (name, gradient) in gradients(&head, &found) {
+            let gradient = Tensor::<1>::from_data(flat(gradient), &Device::flex());
+            golden.assert_close(&format!("head/gradient/{name}"), &gradient, 1e-5);
+        }
+        let gradient = embeddings.grad_remove(&mut found).unwrap();
+        golden.assert_close("head/gradient/embeddings", &gradient, 1e-5);
+    }
+
+    #[test]
+    fn frozen_prototypes_get_no_gradient_and_the_rest_does() {
+        let device = Device::flex().autodiff();
+        let head = fresh(&HeadConfig::default(), 10, &device);
+        let x = Tensor::from_data([[1.0; 10], [-0.5; 10]], &device);
+        let found = gradients(&head, &head.forward(x, true).square().sum().backward());
+        assert!(!found.contains_key("last_layer"));
+        assert!(found.contains_key("mlp.0.weight") && found.contains_key("mlp.2.bias"));
+    }
+
+    fn flat(data: burn::tensor::TensorData) -> burn::tensor::TensorData {
+        let values: Vec<f32> = data.try_to_vec().unwrap();
+        let len = values.len();
+        burn::tensor::TensorData::new(values, [len])
+    }
 }

@@ -3,11 +3,23 @@
 //! A student sees all views of an image, a teacher (the student's average) only the large ones; the student
 //! learns to predict the teacher's prototype scores. Centring and sharpening keep it from collapsing, and
 //! validation watches whether they do.
+//!
+//! Micro-batches are batches of their own to all that compares images: Sinkhorn-Knopp balances each by itself,
+//! KoLeo looks for neighbours inside it, and a centred head takes its mean. Only the running mean of the teacher's
+//! scores is that of the whole batch. So a smaller `micro_batch_size` is another training here, unless centring is
+//! `Mean`, `koleo` is 0 and `head.centered` is off.
 
+mod center;
+#[cfg(test)]
+mod golden;
 mod head;
+mod loss;
+mod section;
 mod views;
 
+pub use center::{Center, fresh_center};
 pub use head::{Head, HeadConfig};
+pub use section::{Centering, Dino};
 pub use views::Views;
 
 use super::{Loss, Progress, Task};
@@ -26,125 +38,9 @@ use crate::train::learning_rate::cosine;
 use anyhow::{Context, Result};
 use burn::{
     module::Module,
-    tensor::{
-        Device, Tensor, TensorData,
-        activation::{log_softmax, softmax},
-    },
+    tensor::{Device, Tensor},
 };
-use serde::{Deserialize, Serialize};
 use std::sync::Arc;
-
-/// What keeps the teacher from answering the same to everything.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub enum Centering {
-    /// A running mean is taken off its scores (arXiv 2104.14294).
-    Mean {
-        /// Decay of the running mean.
-        momentum: f64,
-    },
-    /// Each batch's answers are balanced over the prototypes (arXiv 2006.09882, and DINOv2).
-    SinkhornKnopp {
-        /// Rounds of balancing.
-        iterations: usize,
-    },
-}
-
-/// Self-distillation's own settings.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Dino {
-    /// How views are drawn.
-    pub views: Views,
-    /// The projection head.
-    pub head: HeadConfig,
-    /// Softmax temperature of the student.
-    pub student_temperature: f64,
-    /// Softmax temperature of the teacher: at the start, and after `teacher_warm_up`.
-    pub teacher_temperature: (f64, f64),
-    /// Images over which the teacher's temperature rises.
-    pub teacher_warm_up: u64,
-    /// Decay of the teacher at the start; rises to 1 by a cosine.
-    pub teacher_momentum: f64,
-    /// What keeps the teacher's scores from preferring one prototype.
-    pub centering: Centering,
-    /// Weight decay at the end; it goes there by a cosine from the recipe's `weight_decay`.
-    pub final_weight_decay: f64,
-    /// Images during which the prototypes stand still.
-    pub freeze_prototypes: u64,
-    /// Weight of the KoLeo regulariser (arXiv 2304.07193), which spreads embeddings apart, summed over the two
-    /// global views. 0 for none.
-    pub koleo: f64,
-}
-
-impl Default for Dino {
-    fn default() -> Self {
-        Self {
-            views: Views::default(),
-            head: HeadConfig::default(),
-            student_temperature: 0.1,
-            teacher_temperature: (0.04, 0.07),
-            teacher_warm_up: 0,
-            teacher_momentum: 0.996,
-            centering: Centering::Mean { momentum: 0.9 },
-            final_weight_decay: 0.4,
-            freeze_prototypes: 0,
-            koleo: 0.0,
-        }
-    }
-}
-
-impl Dino {
-    /// Faults, each what follows the section's name; `patch` is the encoder's.
-    pub fn faults(&self, patch: usize) -> Vec<String> {
-        let mut faults = self.views.faults(patch);
-        let mut demand = |holds: bool, what: String| {
-            if !holds {
-                faults.push(what);
-            }
-        };
-        for (name, value) in [
-            ("student_temperature", self.student_temperature),
-            ("teacher_temperature.0", self.teacher_temperature.0),
-            ("teacher_temperature.1", self.teacher_temperature.1),
-        ] {
-            demand(
-                value > 0.0 && value.is_finite(),
-                format!("{name} is {value}; expected above 0"),
-            );
-        }
-        let momentum = self.teacher_momentum;
-        demand(
-            (0.0..=1.0).contains(&momentum),
-            format!("teacher_momentum is {momentum}; expected from 0 to 1"),
-        );
-        match self.centering {
-            Centering::Mean { momentum } => demand(
-                (0.0..=1.0).contains(&momentum),
-                format!("centering.momentum is {momentum}; expected from 0 to 1"),
-            ),
-            Centering::SinkhornKnopp { iterations } => {
-                demand(iterations > 0, "centering.iterations is 0; expected at least 1".into());
-            }
-        }
-        for (name, value) in
-            [("final_weight_decay", self.final_weight_decay), ("koleo", self.koleo)]
-        {
-            demand(
-                value >= 0.0 && value.is_finite(),
-                format!("{name} is {value}; expected at least 0"),
-            );
-        }
-        for (name, value) in [
-            ("hidden", self.head.hidden),
-            ("bottleneck", self.head.bottleneck),
-            ("prototypes", self.head.prototypes),
-        ] {
-            demand(value > 0, format!("head.{name} is 0; expected at least 1"));
-        }
-        faults
-    }
-}
 
 /// Backbone and head: the student, and as its average the teacher.
 #[derive(Module, Debug)]
@@ -188,8 +84,8 @@ pub struct DinoTask {
     pub device: Device,
     /// Images per forward pass when measuring.
     pub batch_size: usize,
-    /// Running mean of the teacher's scores, [1, K].
-    pub center: Tensor<2>,
+    /// Running mean of the teacher's scores.
+    pub center: Center,
 }
 
 /// The views of one image.
@@ -250,61 +146,51 @@ impl Task for DinoTask {
     ) -> Loss {
         let device = self.device.clone().autodiff();
         let batch = items.len();
-        let size = self.dino.views.global_size.unwrap_or(self.train.size());
+        let Views { num_local, local_size, global_size, .. } = self.dino.views;
         // View-major: all first views, then all second ones.
-        let globals = |device: &Device| {
-            let views =
-                (0..2).flat_map(|view| items.iter().map(move |item| &item.views.globals[view][..]));
-            stack(views, size, device)
-        };
-        let targets = teacher.head.forward(teacher.embed(globals(&self.device)), false); // [2B, K]
+        let globals =
+            (0..2).flat_map(|view| items.iter().map(move |item| &item.views.globals[view][..]));
+        let globals = stack(globals, global_size.unwrap_or(self.train.size()), &self.device);
+
+        let scores = teacher.head.forward(teacher.embed(globals.clone()), false); // [2B, K]
         let temperature = self.teacher_temperature(progress);
-        let sharp = match self.dino.centering {
-            Centering::Mean { momentum } => {
-                let sharp = softmax((targets.clone() - self.center.clone()) / temperature, 1);
-                self.center =
-                    self.center.clone() * momentum + targets.mean_dim(0) * (1.0 - momentum);
-                sharp
+        let targets = match self.dino.centering {
+            Centering::Mean { .. } => {
+                let targets = loss::centered(scores.clone(), self.center.mean.clone(), temperature);
+                self.center.note(scores, progress.step);
+                targets
             }
             Centering::SinkhornKnopp { iterations } => {
-                sinkhorn_knopp(targets / temperature, iterations)
+                loss::sinkhorn_knopp(scores / temperature, iterations)
             }
         };
-        let entropy = -(sharp.clone() * (sharp.clone() + 1e-9).log()).sum_dim(1).mean();
+        let mut parts = vec![("train/teacher_entropy", loss::entropy(targets.clone()))];
 
         let frozen = progress.images_seen < self.dino.freeze_prototypes;
-        let embeddings = student.embed(globals(&device)); // [2B, D]
-        let mut views = vec![student.head.forward(embeddings.clone(), frozen)];
-        if self.dino.views.num_local > 0 {
-            let locals = (0..self.dino.views.num_local)
+        let embeddings = student.embed(Tensor::from_inner(globals)); // [2B, D]
+        let mut scores = vec![student.head.forward(embeddings.clone(), frozen)];
+        if num_local > 0 {
+            let locals = (0..num_local)
                 .flat_map(|view| items.iter().map(move |item| &item.views.locals[view][..]));
-            let locals = stack(locals, self.dino.views.local_size, &device);
-            views.push(student.head.forward(student.embed(locals), frozen));
+            let locals = stack(locals, local_size, &device);
+            scores.push(student.head.forward(student.embed(locals), frozen));
         }
-        let scores = Tensor::cat(views, 0); // [(2 + L)B, K]
-        let log_student = log_softmax(scores / self.dino.student_temperature, 1);
-
-        // Every student view against every teacher view, except a view against itself.
-        let num_views = 2 + self.dino.views.num_local;
-        let sharp = Tensor::from_inner(sharp);
-        let mut sum = Tensor::<1>::zeros([1], &device);
-        for teacher_view in 0..2 {
-            let target =
-                sharp.clone().slice_dim(0, teacher_view * batch..(teacher_view + 1) * batch);
-            for view in (0..num_views).filter(|&view| view != teacher_view) {
-                let log_view = log_student.clone().slice_dim(0, view * batch..(view + 1) * batch);
-                sum = sum - (target.clone() * log_view).sum_dim(1).mean();
-            }
-        }
-        let mut total = sum / (2 * (num_views - 1)) as f64;
-        let mut parts = vec![("train/teacher_entropy", entropy)];
+        let scores = Tensor::cat(scores, 0); // [(2 + L)B, K]
+        let targets = Tensor::from_inner(targets);
+        let mut total = loss::cross_view(targets, scores, self.dino.student_temperature);
         if self.dino.koleo > 0.0 {
-            let spread = koleo(embeddings.clone().slice_dim(0, 0..batch))
-                + koleo(embeddings.slice_dim(0, batch..2 * batch));
+            let spread = loss::koleo(embeddings.clone().slice_dim(0, 0..batch))
+                + loss::koleo(embeddings.slice_dim(0, batch..2 * batch));
             parts.push(("train/koleo", spread.clone().inner()));
             total = total + spread * self.dino.koleo;
         }
         Loss { total, parts }
+    }
+
+    fn after_step(&mut self, _progress: Progress) {
+        if let Centering::Mean { momentum } = self.dino.centering {
+            self.center.follow(momentum);
+        }
     }
 
     fn ema_decay(&self, _recipe: f64, progress: Progress) -> f64 {
@@ -335,12 +221,12 @@ impl Task for DinoTask {
     }
 
     fn state(&self) -> StateDict {
-        StateDict::from([("center".to_owned(), self.center.to_data())])
+        StateDict::from([("center".to_owned(), self.center.mean.to_data())])
     }
 
     fn restore(&mut self, mut state: StateDict) -> Result<()> {
         let center = state.remove("center").context("the checkpoint has no centre")?;
-        self.center = Tensor::from_data(center, &self.device);
+        self.center = Center::new(Tensor::from_data(center, &self.device));
         Ok(())
     }
 
@@ -349,36 +235,103 @@ impl Task for DinoTask {
     }
 }
 
-/// Mean negative log distance to the nearest other row, rows on the unit sphere (arXiv 2304.07193, section 4).
-fn koleo(embeddings: Tensor<2>) -> Tensor<1> {
-    let [batch, _] = embeddings.dims();
-    let device = embeddings.device();
-    let rows = head::unit(embeddings);
-    let cosine = rows.clone().matmul(rows.transpose());
-    let itself = Tensor::<2>::eye(batch, &device) * 2.0;
-    let nearest = (cosine - itself).max_dim(1); // [B, 1]
-    let distance = (nearest * -2.0 + 2.0).clamp_min(1e-8).sqrt();
-    -distance.log().mean()
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::data::image::Gray;
+    use std::path::Path;
 
-/// Probabilities [B, K] from scores [B, K] over temperature: rows sum to 1, columns are balanced.
-///
-/// In the log domain, where large scores over small temperatures stay finite.
-fn sinkhorn_knopp(scores: Tensor<2>, iterations: usize) -> Tensor<2> {
-    let mut log = scores;
-    for _ in 0..iterations {
-        log = log.clone() - log_sum_exp(log, 0);
-        log = log.clone() - log_sum_exp(log, 1);
+    const SIZE: usize = 16;
+
+    fn task() -> DinoTask {
+        let views = Views { num_local: 1, local_size: 8, ..Views::default() };
+        let head = HeadConfig { hidden: 16, bottleneck: 8, prototypes: 12, centered: false };
+        let device = Device::flex();
+        let nothing = Arc::new(Radiographs::open(Vec::new(), Path::new(""), SIZE, 0));
+        DinoTask {
+            network: VitConfig {
+                image_size: SIZE,
+                patch_size: 8,
+                num_channels: 1,
+                hidden_size: 16,
+                num_hidden_layers: 1,
+                num_attention_heads: 2,
+                intermediate_size: 32,
+                ..VitConfig::default()
+            },
+            center: fresh_center(head.prototypes, &device),
+            dino: Dino { views, head, ..Dino::default() },
+            train: nothing.clone(),
+            valid: nothing,
+            seed: 1,
+            device,
+            batch_size: 4,
+        }
     }
-    log.exp()
-}
 
-fn log_sum_exp(x: Tensor<2>, dim: usize) -> Tensor<2> {
-    let most = x.clone().max_dim(dim);
-    (x - most.clone()).exp().sum_dim(dim).log() + most
-}
+    fn items(task: &DinoTask, first: u64) -> Vec<Item> {
+        (first..first + 6)
+            .map(|position| {
+                let pixels = Stream::new(1, "image").at(position).normals(SIZE * SIZE);
+                let square = Gray { width: SIZE, height: SIZE, pixels }.to_square(SIZE);
+                let draws = &mut Stream::new(1, "views").at(position);
+                Item { views: task.dino.views.draw(&square, draws) }
+            })
+            .collect()
+    }
 
-/// A centre of zeros for `prototypes` scores.
-pub fn fresh_center(prototypes: usize, device: &Device) -> Tensor<2> {
-    Tensor::from_data(TensorData::new(vec![0f32; prototypes], [1, prototypes]), device)
+    struct Step {
+        first_image: u64,
+        micro_batches: &'static [usize],
+        is_taken: bool,
+    }
+
+    /// The centre after `steps`, and the mean loss of the last one.
+    fn train(steps: &[Step]) -> (Vec<f32>, f64) {
+        let mut task = task();
+        let teacher = Distilled::new(&task.network, &task.dino.head, 1, &task.device);
+        let student = teacher.clone().train();
+        let mut mean = 0.0;
+        for (step, &Step { first_image, micro_batches, is_taken }) in (0..).zip(steps) {
+            let progress = Progress { step, images_seen: first_image, images: 100 };
+            let items = items(&task, first_image);
+            let mut rest = &items[..];
+            mean = 0.0;
+            for &size in micro_batches {
+                let (micro, others) = rest.split_at(size);
+                let loss = task.loss(&student, &teacher, micro, progress).total;
+                mean += f64::from(loss.into_scalar::<f32>()) * size as f64 / items.len() as f64;
+                rest = others;
+            }
+            if is_taken {
+                task.after_step(progress);
+            }
+        }
+        (task.state()["center"].try_to_vec().unwrap(), mean)
+    }
+
+    #[test]
+    fn the_centre_stands_still_when_a_step_is_left_out() {
+        let step = |first_image, is_taken| Step { first_image, micro_batches: &[4, 2], is_taken };
+        assert_eq!(train(&[step(0, false)]).0, [0.0; 12]);
+        assert_ne!(train(&[step(0, true)]).0, [0.0; 12]);
+        let with_one_left_out = train(&[step(0, true), step(6, false), step(12, true)]);
+        assert_eq!(with_one_left_out, train(&[step(0, true), step(12, true)]));
+    }
+
+    #[test]
+    fn without_anything_that_compares_images_micro_batches_do_not_change_the_step() {
+        let steps = |micro_batches| {
+            let step = |first_image| Step { first_image, micro_batches, is_taken: true };
+            train(&[step(0), step(6)])
+        };
+        let (center, loss) = steps(&[6]);
+        for (other_center, other_loss) in [steps(&[3, 3]), steps(&[1, 4, 1])] {
+            // Sums of six terms in another order, in f32.
+            assert!((loss - other_loss).abs() < 1e-5, "{loss} {other_loss}");
+            for (one, other) in center.iter().zip(other_center) {
+                assert!((one - other).abs() < 1e-6, "{one} {other}");
+            }
+        }
+    }
 }

@@ -1,6 +1,9 @@
 //! The views of one image that self-distillation compares: large crops and small ones.
+//!
+//! A view shows the image and nothing of the padding around it: bars that every view of an image shares would
+//! tell images apart better than anything in them.
 
-use crate::data::image::{Square, resample};
+use crate::data::image::{Gray, Square, resample};
 use crate::random::Draws;
 use fast_image_resize as fir;
 use serde::{Deserialize, Serialize};
@@ -9,7 +12,7 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Views {
-    /// Share of the image's area that a global view shows, lowest and highest.
+    /// Share of the image's area that a global view shows, lowest and highest. Padding is no image.
     pub global_area: (f64, f64),
     /// Share of the image's area that a local view shows, lowest and highest.
     pub local_area: (f64, f64),
@@ -91,8 +94,9 @@ impl Views {
 
     /// The views of `square` under `draws`.
     pub fn draw(&self, square: &Square, draws: &mut Draws) -> Drawn {
+        let image = square.image();
         let mut view = |area, size, blur| {
-            let pixels = crop(square, area, self.aspect, size, draws);
+            let pixels = crop(&image, area, self.aspect, size, draws);
             self.retouch(pixels, size, blur, draws)
         };
         let (global, local) = (self.global_size.unwrap_or(square.size), self.local_size);
@@ -124,23 +128,32 @@ impl Views {
     }
 }
 
-fn crop(
-    square: &Square,
-    (low, high): (f64, f64),
-    aspect: f64,
-    size: usize,
-    draws: &mut Draws,
-) -> Vec<f32> {
-    let side = square.size as f64;
-    let area = draws.range(low, high);
-    let stretch = (aspect.ln() * draws.range(-1.0, 1.0)).exp().sqrt();
-    let width = (side * area.sqrt() * stretch).min(side);
-    let height = (side * area.sqrt() / stretch).min(side);
-    let (left, top) = (draws.range(0.0, side - width), draws.range(0.0, side - height));
+fn crop(image: &Gray, area: (f64, f64), aspect: f64, size: usize, draws: &mut Draws) -> Vec<f32> {
+    let whole = [image.width, image.height];
+    let [left, top, width, height] = place(whole.map(|side| side as f64), area, aspect, draws);
     let options = fir::ResizeOptions::new()
         .crop(left, top, width, height)
         .resize_alg(fir::ResizeAlg::Convolution(fir::FilterType::Bilinear));
-    resample(&square.pixels, [square.size; 2], [size; 2], &options)
+    resample(&image.pixels, whole, [size; 2], &options)
+}
+
+/// Left, top, width and height of a part of an image of `[width, height]`, by torchvision's `RandomResizedCrop`
+/// (ten tries to fit area and aspect, then as much as the aspect allows), but at fractions of a pixel.
+///
+/// The last resort lies anywhere, not in the middle: the views of a narrow image would all be one.
+fn place(whole: [f64; 2], area: (f64, f64), aspect: f64, draws: &mut Draws) -> [f64; 4] {
+    // All tries are drawn, whichever is used, so that one setting does not shift the draws of others.
+    let tries: [[f64; 2]; 10] = std::array::from_fn(|_| {
+        let area = whole[0] * whole[1] * draws.range(area.0, area.1);
+        let ratio = (aspect.ln() * draws.range(-1.0, 1.0)).exp();
+        [(area * ratio).sqrt(), (area / ratio).sqrt()]
+    });
+    let [width, height] = tries
+        .into_iter()
+        .find(|[width, height]| *width <= whole[0] && *height <= whole[1])
+        .unwrap_or([whole[0].min(whole[1] * aspect), whole[1].min(whole[0] * aspect)]);
+    let mut first = |room: f64| draws.range(0.0, room);
+    [first(whole[0] - width), first(whole[1] - height), width, height]
 }
 
 /// A separable Gaussian blur with the borders repeated.
@@ -171,6 +184,7 @@ fn gaussian_blur(pixels: &[f32], size: usize, sigma: f64) -> Vec<f32> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::golden::Golden;
     use super::*;
     use crate::data::image::Rect;
     use crate::random::Stream;
@@ -188,6 +202,50 @@ mod tests {
         assert_eq!(drawn.locals.iter().map(Vec::len).collect::<Vec<_>>(), [32 * 32; 4]);
         let mut values = drawn.globals.iter().chain(&drawn.locals).flatten();
         assert!(values.all(|value| (0.0..=1.0).contains(value)));
+    }
+
+    /// Bars of padding are 0, the image is 1 everywhere.
+    #[test]
+    fn views_show_the_image_and_no_padding_whatever_its_shape() {
+        let views = Views { intensity: 0.0, blur: (0.0, 0.0), ..Views::default() };
+        let shapes = [(64, 64), (64, 50), (50, 64), (64, 21), (21, 64), (64, 3), (1, 64), (1, 1)];
+        for (width, height) in shapes {
+            let image = Gray { width, height, pixels: vec![1.0; width * height] };
+            let square = image.to_square(64);
+            for position in 0..50 {
+                let drawn = views.draw(&square, &mut Stream::new(4, "views").at(position));
+                for value in drawn.globals.iter().chain(&drawn.locals).flatten() {
+                    assert!((value - 1.0).abs() < 1e-5, "{width} × {height}: {value}");
+                }
+            }
+        }
+    }
+
+    /// Reference: tests/golden/dino.py (versions in its header).
+    #[test]
+    fn crops_follow_the_law_of_the_reference() {
+        const DRAWS: usize = 20_000;
+        let golden = Golden::read();
+        for row in golden.values("crops").chunks_exact(8) {
+            let (whole, area) = ([row[0], row[1]], (row[2], row[3]));
+            let sizes = (0..DRAWS).map(|position| {
+                let draws = &mut Stream::new(5, "crops").at(position as u64);
+                let [left, top, width, height] = place(whole, area, 4.0 / 3.0, draws);
+                assert!(left >= 0.0 && left + width <= whole[0], "{left} {width}");
+                assert!(top >= 0.0 && top + height <= whole[1], "{top} {height}");
+                [width * height / (whole[0] * whole[1]), (width / height).ln()]
+            });
+            let sizes: Vec<[f64; 2]> = sizes.collect();
+            for (at, expected) in row[4..].chunks_exact(2).enumerate() {
+                let mean = sizes.iter().map(|size| size[at]).sum::<f64>() / DRAWS as f64;
+                // Four standard errors of either side, and that the reference rounds to pixels.
+                let tolerance = 4.0 * expected[1] * (2.0 / DRAWS as f64).sqrt() + 3e-4;
+                assert!((mean - expected[0]).abs() < tolerance, "{row:?}: {mean}");
+                let squares = sizes.iter().map(|size| (size[at] - mean).powi(2)).sum::<f64>();
+                let std = (squares / DRAWS as f64).sqrt();
+                assert!((std - expected[1]).abs() < tolerance, "{row:?}: {std}");
+            }
+        }
     }
 
     /// A ramp cropped anywhere rises to the right: a mirrored crop would fall.
