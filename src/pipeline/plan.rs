@@ -9,6 +9,7 @@ use crate::random::Stream;
 use crate::recipe::resolve::Pinned;
 use crate::recipe::{Recipe, networks};
 use crate::sample::manifold::Strategy;
+use crate::sample::scheduler;
 use crate::telemetry::progress;
 use crate::train::task::dino::Distilled;
 use crate::train::{Train, checkpoint};
@@ -36,6 +37,8 @@ pub struct Plan {
     pub device: String,
     /// The stages in order.
     pub stages: Vec<StagePlan>,
+    /// What will be regretted later, a sentence each; no fault.
+    pub warnings: Vec<String>,
     /// Bytes of memory at the peak, roughly.
     pub peak_memory_bytes: u64,
     /// Bytes on disk when all is done, roughly.
@@ -235,8 +238,19 @@ impl Plan {
             disk_bytes: checkpoints + images * latent_bytes + drawn * (size * size) as u64,
             seconds_to_go: stages.iter().map(|stage| stage.seconds_to_go).sum(),
             stages,
+            warnings: warnings(recipe),
         })
     }
+}
+
+/// What `recipe` may do, and its user may not want.
+fn warnings(recipe: &Recipe) -> Vec<String> {
+    let diffusion = &recipe.diffusion;
+    let export = scheduler::from_umbra(&diffusion.schedule, &diffusion.objective);
+    let refused = |error| {
+        format!("diffusion: umbra will sample from this, but not export it to diffusers: {error}")
+    };
+    export.err().map(refused).into_iter().collect()
 }
 
 /// Images seen by the newest checkpoint in `stage`, by its name.
@@ -275,6 +289,7 @@ impl fmt::Display for Plan {
             progress::duration(self.seconds_to_go),
             HumanBytes(self.peak_memory_bytes),
             HumanBytes(self.disk_bytes)
-        )
+        )?;
+        self.warnings.iter().try_for_each(|warning| writeln!(f, "  warning: {warning}"))
     }
 }

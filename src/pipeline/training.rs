@@ -81,7 +81,7 @@ impl Run {
             device: self.place.device.clone(),
             batch_size: measuring_batch(train),
         };
-        let fresh = || Ok(self.fresh_denoiser()?.with_compute(train.compute));
+        let fresh = || self.fresh_denoiser();
         let fingerprint = self.store_hash()?;
         self.train(Stage::Denoiser, &mut task, train, hash, &fingerprint, fresh)
     }
@@ -107,6 +107,7 @@ impl Run {
             threads: self.place.threads,
             data_fingerprint: data_fingerprint.to_owned(),
             inputs_hash,
+            name: self.recipe.name.clone(),
             recipe: self.resolved.clone(),
             environment: self.environment(),
         };
@@ -159,10 +160,14 @@ impl Run {
             return self.weights_hash(Stage::Encoder);
         };
         Ok(self
-            .hasher(Stage::Encoder, train::VERSION)
+            .hasher(Stage::Encoder, DinoTask::VERSION)
             .section(&text(vit))
             .section(&text(dino))
-            .section(&text(&train.meaning()))
+            .section(&text(&if dino.compares_images() {
+                train.meaning_by_micro_batch()
+            } else {
+                train.meaning()
+            }))
             .section(&self.recipe.data.size.to_string())
             .upstream(&self.ingested()?.fingerprint)
             .finish())
@@ -173,7 +178,7 @@ impl Run {
             return self.weights_hash(Stage::Autoencoder);
         };
         Ok(self
-            .hasher(Stage::Autoencoder, train::VERSION)
+            .hasher(Stage::Autoencoder, AutoencoderTask::VERSION)
             .section(&text(kl))
             .section(&text(loss))
             .section(&text(&train.meaning()))
@@ -190,7 +195,7 @@ impl Run {
             networks::Denoiser::Weights { learns, .. } => (text(learns), self.base_hash()?),
         };
         let hasher = self
-            .hasher(Stage::Denoiser, train::VERSION)
+            .hasher(Stage::Denoiser, DenoiserTask::VERSION)
             .section(&section)
             .section(&text(&recipe.diffusion))
             .section(&text(&recipe.condition))

@@ -10,13 +10,15 @@ use crate::data::picture::{self, Contents, Provenance};
 use crate::data::radiographs::Radiographs;
 use crate::encode::{self, Latents};
 use crate::interrupt;
+use crate::random::Stream;
 use anyhow::{Context, Result};
 use indicatif::ProgressBar;
+use rand::Rng as _;
 use serde::{Deserialize, Serialize};
 use std::{collections::BTreeMap, fs, path::Path};
 
 /// Raised when the same recipe would draw other images.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 
 /// The table's file name.
 pub const TABLE: &str = "samples.csv";
@@ -90,7 +92,9 @@ pub fn run(
 
     let mut table = Vec::new();
     for (number, strategy) in strategies.iter().enumerate() {
-        let plan = strategy.plan(&candidates, seed.wrapping_add(number as u64))?;
+        // A stream of its own: replicates of a recipe, whose seeds are neighbours, must share no plan and no noise.
+        let own = Stream::new(seed, "sample/strategy").at(number as u64).next_u64();
+        let plan = strategy.plan(&candidates, own)?;
         generator.sampler = strategy.sampler().clone();
         let name = |at: usize| format!("{number}-{}-{at:06}.png", strategy.name().to_lowercase());
         for (batch_number, batch) in plan.chunks(batch_size).enumerate() {

@@ -9,19 +9,22 @@ use std::sync::LazyLock;
 /// `done` of them were made before, and do not count for the rate. Where stderr is not a terminal the bar draws
 /// nothing. Set it with `set_position`, end it with `finish_and_clear`.
 pub fn bar(name: &'static str, done: u64, total: u64) -> ProgressBar {
-    let style = ProgressStyle::with_template("{prefix:>12} {bar:30} {pos}/{len}  {rate}  {left}")
-        .expect("the template is well formed")
-        .progress_chars("━╾─")
-        .with_key("rate", |state: &ProgressState, out: &mut dyn fmt::Write| {
-            let _ = write!(out, "{:.1} images/s", state.per_sec());
-        })
-        .with_key("left", |state: &ProgressState, out: &mut dyn fmt::Write| {
-            let _ = match state.eta().as_secs() {
-                seconds @ 0..60 => write!(out, "{seconds} s left"),
-                seconds @ 60..3600 => write!(out, "{}:{:02} left", seconds / 60, seconds % 60),
-                seconds => write!(out, "{} h {:02} min left", seconds / 3600, seconds / 60 % 60),
-            };
-        });
+    let style =
+        ProgressStyle::with_template("{prefix:>12} {bar:30} {pos}/{len}  {rate}  {left}  {msg}")
+            .expect("the template is well formed")
+            .progress_chars("━╾─")
+            .with_key("rate", |state: &ProgressState, out: &mut dyn fmt::Write| {
+                let _ = write!(out, "{:.1} images/s", state.per_sec());
+            })
+            .with_key("left", |state: &ProgressState, out: &mut dyn fmt::Write| {
+                let _ = match state.eta().as_secs() {
+                    seconds @ 0..60 => write!(out, "{seconds} s left"),
+                    seconds @ 60..3600 => write!(out, "{}:{:02} left", seconds / 60, seconds % 60),
+                    seconds => {
+                        write!(out, "{} h {:02} min left", seconds / 3600, seconds / 60 % 60)
+                    }
+                };
+            });
     let bar = BARS.add(ProgressBar::new(total).with_position(done)).with_style(style);
     bar.set_prefix(name);
     bar.reset_eta();

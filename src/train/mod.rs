@@ -26,9 +26,6 @@ use checkpoint::{Checkpoint, Environment, Header};
 use std::{fs, path::PathBuf, time::Instant};
 use task::{Progress, Task};
 
-/// Raised when a change of the loop changes what a recipe means.
-pub const VERSION: u32 = 1;
-
 /// Where and how a task is run; nothing here changes what a finished run has learnt, but `section` and `seed`.
 #[derive(Debug, Clone)]
 pub struct Setup {
@@ -46,6 +43,8 @@ pub struct Setup {
     pub data_fingerprint: String,
     /// Hash of what decides the result.
     pub inputs_hash: String,
+    /// The recipe's name, for what pictures say of themselves.
+    pub name: String,
     /// The resolved recipe, as text.
     pub recipe: String,
     /// Where it is computed, for the record.
@@ -53,17 +52,15 @@ pub struct Setup {
 }
 
 /// How a run ended.
-pub enum Outcome<M> {
-    /// All images seen; the averaged weights, the figures of the last validation, seconds.
-    Done(Done<M>),
+pub enum Outcome {
+    /// All images seen.
+    Done(Done),
     /// A signal came; a checkpoint is saved.
     Interrupted,
 }
 
 /// A finished run.
-pub struct Done<M> {
-    /// The averaged weights.
-    pub ema: M,
+pub struct Done {
     /// Images seen.
     pub images_seen: u64,
     /// Seconds of training, over all restarts.
@@ -88,7 +85,7 @@ pub fn run<T: Task>(
     task: &mut T,
     setup: &Setup,
     fresh: impl FnOnce() -> Result<T::Model>,
-) -> Result<Outcome<T::Model>> {
+) -> Result<Outcome> {
     fs::create_dir_all(&setup.folder)
         .with_context(|| format!("cannot create {}", setup.folder.display()))?;
     let plan = &setup.section;
@@ -98,7 +95,7 @@ pub fn run<T: Task>(
         fingerprint: setup.data_fingerprint.clone(),
         ..LoaderConfig::new(setup.seed, &stream, plan.batch_size)
     };
-    let mut state = State::new(fresh()?, plan);
+    let mut state = State::new(T::with_compute(fresh()?, plan.compute), plan);
     if let Some(folder) = checkpoint::newest(&setup.folder)? {
         loader = state.restore(task, setup, loader, checkpoint::load(&folder)?)?;
     }
@@ -151,7 +148,7 @@ pub fn run<T: Task>(
             fs::create_dir_all(&folder)?;
             let path = folder.join(format!("{:012}.png", state.images_seen));
             let contents = Contents::SyntheticAndReal;
-            let from = Provenance { contents, recipe: task.name(), seed: setup.seed };
+            let from = Provenance { contents, recipe: &setup.name, seed: setup.seed };
             picture::write(&path, &sheet, &from)?;
         }
         if is_due(plan.save_every) || is_last {
@@ -161,11 +158,7 @@ pub fn run<T: Task>(
         }
     }
     bar.finish_and_clear();
-    Ok(Outcome::Done(Done {
-        ema: state.ema,
-        images_seen: state.images_seen,
-        seconds: state.seconds,
-    }))
+    Ok(Outcome::Done(Done { images_seen: state.images_seen, seconds: state.seconds }))
 }
 
 fn validate<T: Task>(task: &T, state: &State<T::Model>) -> Result<Vec<(&'static str, f64)>> {

@@ -15,8 +15,9 @@ pub struct Train {
     pub images: u64,
     /// Images per optimizer step, over all accumulation rounds.
     pub batch_size: usize,
-    /// Images per forward pass; smaller than `batch_size` saves memory and computes the same mean gradient.
-    /// None: the whole batch.
+    /// Images per forward and backward pass (gradient accumulation); smaller than `batch_size` saves memory. The mean
+    /// gradient is the same where a loss looks at each image by itself. Self-distillation compares the images of a
+    /// pass with each other, so there it is another training. None: the whole batch.
     pub micro_batch_size: Option<usize>,
     /// How fast, when.
     pub learning_rate: LearningRate,
@@ -24,7 +25,8 @@ pub struct Train {
     pub optimizer: AdamWConfig,
     /// The averaged weights, which are validated, sampled and exported.
     pub ema: EmaConfig,
-    /// Number format of the forward and backward pass; weights, norms, softmax and loss stay F32.
+    /// Number format (dtype) of the forward and backward pass, and of validation while training; weights, norms,
+    /// softmax and loss stay F32. What is trained is encoded, sampled and measured with in F32.
     pub compute: Compute,
     /// Images between log records.
     pub log_every: u64,
@@ -75,6 +77,12 @@ impl Train {
             micro_batch_size: None,
             ..self.clone()
         }
+    }
+
+    /// The same for a loss that compares the images of a micro-batch with each other.
+    pub fn meaning_by_micro_batch(&self) -> Self {
+        let micro_batch_size = self.micro_batch_size.filter(|&micro| micro < self.batch_size);
+        Self { micro_batch_size, ..self.meaning() }
     }
 
     /// Faults, each a sentence that starts with `place`, the section's name in the recipe.

@@ -1,6 +1,6 @@
 //! What decides the bits of a run on the CPU.
 
-use super::binary::{SHORT, copy_of_finished, done, report, results, umbra};
+use super::binary::{SHORT, copy_of_finished, done, newest, report, results, umbra};
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
@@ -36,25 +36,98 @@ fn the_number_of_threads_does_not_change_a_bit() {
     }
 }
 
+/// Trains `stage` of `tiny` anew, beside finished upstream stages; the last records and the newest checkpoint.
+fn trained(stage: &str, settings: &[String]) -> (metrics::Record, Checkpoint) {
+    let home = copy_of_finished();
+    let checkpoints = home.path().join("checkpoints");
+    fs::remove_dir_all(checkpoints.join("tiny").join(stage)).unwrap();
+    let mut command = umbra();
+    command.args(["train", stage, "recipes/tiny.ron", "--threads", "2"]);
+    settings.iter().for_each(|setting| {
+        command.args(["--set", setting]);
+    });
+    done(command.arg("--checkpoints").arg(&checkpoints));
+    let records = metrics::read(&checkpoints.join("tiny").join(stage)).unwrap();
+    let newest = newest(&checkpoints.join("tiny"), stage);
+    let state = fs::read(newest.join("state.json")).unwrap();
+    let state: serde_json::Value = serde_json::from_slice(&state).unwrap();
+    let inputs_hash = state["inputs_hash"].as_str().unwrap().to_owned();
+    let ema = fs::read(newest.join("ema.safetensors")).unwrap();
+    (records.into_iter().last().unwrap(), Checkpoint { inputs_hash, ema })
+}
+
+struct Checkpoint {
+    inputs_hash: String,
+    ema: Vec<u8>,
+}
+
 #[test]
 fn rounds_of_any_size_take_the_same_step() {
-    let losses = ["None", "16", "5"].map(|rounds| {
-        let home = copy_of_finished();
-        let checkpoints = home.path().join("checkpoints");
-        fs::remove_dir_all(checkpoints.join("tiny/denoiser")).unwrap();
-        let mut command = umbra();
-        command.args(["train", "denoiser", "recipes/tiny.ron", "--threads", "2"]);
-        command.args([
-            "--set",
-            "train.images=128",
-            "--set",
-            &format!("train.micro_batch_size={rounds}"),
-        ]);
-        done(command.arg("--checkpoints").arg(&checkpoints));
-        let records = metrics::read(&checkpoints.join("tiny/denoiser")).unwrap();
-        records.last().unwrap().values["validation/loss"]
+    for (stage, section, figure) in [
+        ("denoiser", "train", "validation/loss"),
+        ("autoencoder", "autoencoder.train", "validation/psnr_db"),
+    ] {
+        let [(whole, one), (same, _), (parts, several)] = ["None", "8", "3"].map(|rounds| {
+            trained(
+                stage,
+                &[
+                    format!("{section}.images=64"),
+                    format!("{section}.batch_size=8"),
+                    format!("{section}.learning_rate.warm_up=16"),
+                    format!("{section}.micro_batch_size={rounds}"),
+                ],
+            )
+        });
+        let figures = [whole, same, parts].map(|record| record.values[figure]);
+        assert_eq!(figures[0], figures[1], "{stage}: one round is no round");
+        // Rounds of 3, 3 and 2: the same mean gradient, its sum in another order, over 8 steps in f32.
+        assert!((figures[2] / figures[0] - 1.0).abs() < 1e-4, "{stage}: {figures:?}");
+        assert_eq!(one.inputs_hash, several.inputs_hash, "{stage}: so it may go on with another");
+    }
+}
+
+/// Its loss compares the images of a round with each other: what another size trains must not pass for the same.
+#[test]
+fn rounds_of_self_distillation_are_another_training() {
+    let [(_, whole), (_, same), (_, parts)] = ["None", "8", "4"].map(|rounds| {
+        trained(
+            "encoder",
+            &[
+                "encoder.train.images=16".to_owned(),
+                "encoder.train.batch_size=8".to_owned(),
+                "encoder.train.learning_rate.warm_up=8".to_owned(),
+                format!("encoder.train.micro_batch_size={rounds}"),
+            ],
+        )
     });
-    assert_eq!(losses[0], losses[1], "one round is no round");
-    // Rounds of 5, 5, 5 and 1: the same mean gradient, its sum in another order, over 8 steps in f32.
-    assert!((losses[2] / losses[0] - 1.0).abs() < 1e-4, "{losses:?}");
+    assert!(whole.ema == same.ema && whole.inputs_hash == same.inputs_hash);
+    assert!(whole.ema != parts.ema, "or the loss compares nothing any more");
+    assert_ne!(whole.inputs_hash, parts.inputs_hash);
+}
+
+#[test]
+fn every_network_trains_in_the_number_format_that_is_asked_for() {
+    for (stage, section) in
+        [("encoder", "encoder.train"), ("autoencoder", "autoencoder.train"), ("denoiser", "train")]
+    {
+        let [(full, exact), (half, rounded)] = ["F32", "Bf16"].map(|compute| {
+            trained(
+                stage,
+                &[
+                    format!("{section}.images=32"),
+                    format!("{section}.learning_rate.warm_up=16"),
+                    format!("{section}.compute={compute}"),
+                ],
+            )
+        });
+        assert!(exact.ema != rounded.ema, "{stage} pays no attention to compute");
+        for (name, value) in &full.values {
+            let half = half.values[name];
+            // bfloat16 has 8 bits: figures of a network that has hardly begun move by a few percent, not by factors.
+            assert!(
+                (half - value).abs() <= 0.2 * value.abs() + 0.05,
+                "{stage} {name}: {value} {half}"
+            );
+        }
+    }
 }

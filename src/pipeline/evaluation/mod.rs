@@ -21,7 +21,7 @@ use crate::random::{Permutation, Stream};
 use crate::sample::sampler::{Ddim, Sampler};
 use crate::sample::stage;
 use crate::telemetry::{metrics, progress};
-use crate::train::task::autoencoder::reconstruct;
+use crate::train::task::autoencoder::restore;
 use anyhow::{Context, Result};
 use encoder::class_tokens;
 use std::{fs, time::Instant};
@@ -102,23 +102,18 @@ impl Run {
         page.report.denoiser = self.denoiser_figures()?;
         page.report.encoder = self.encoder_figures(&encoder, &train, &valid)?;
 
-        let restored =
-            reconstruct(&autoencoder, &images.valid, images.valid.len(), sampling::BATCH, device)?;
         let size = images.valid.size();
+        let (mut psnr, mut ms_ssim) = (Vec::new(), Vec::new());
+        let all = 0..images.valid.len();
+        restore(&autoencoder, &images.valid, all, sampling::BATCH, device, |sample, restored| {
+            let square = &sample.square;
+            psnr.push(metric::psnr(&square.pixels, &restored, Some(&square.content_mask())));
+            let likeness = metric::ms_ssim(&square.pixels, &restored, size, size);
+            ms_ssim.push(likeness.map(|found| found.value));
+            Ok(())
+        })?;
         let mean = |values: Vec<f64>| values.iter().sum::<f64>() / values.len() as f64;
-        let psnr = restored
-            .iter()
-            .map(|(sample, restored)| {
-                let square = &sample.square;
-                metric::psnr(&square.pixels, restored, Some(&square.content_mask()))
-            })
-            .collect();
-        let ms_ssim = restored
-            .iter()
-            .map(|(sample, restored)| {
-                Ok(metric::ms_ssim(&sample.square.pixels, restored, size, size)?.value)
-            })
-            .collect::<Result<Vec<f64>, Refusal>>();
+        let ms_ssim = ms_ssim.into_iter().collect::<Result<Vec<f64>, Refusal>>();
         page.report.autoencoder =
             AutoencoderFigures { psnr_db: mean(psnr).into(), ms_ssim: figure(ms_ssim.map(mean)) };
 

@@ -1,17 +1,19 @@
 //! Training the autoencoder: images in, the same images out, through a small Gaussian latent.
 
 use super::{Loss, Progress, Task};
-use crate::data::image::Gray;
+use crate::data::image::{Gray, Rect};
 use crate::data::loader::{SampleError, Samples};
 use crate::data::picture::contact_sheet;
 use crate::data::radiographs::{Radiographs, Sample};
 use crate::metric;
+use crate::models::Compute;
 use crate::models::autoencoder::{Autoencoder, AutoencoderKl, AutoencoderKlConfig};
 use crate::models::images::{stack, to_images, with_channels};
-use crate::random::Stream;
+use crate::random::{Permutation, Stream};
 use anyhow::Result;
 use burn::tensor::{Device, Tensor, TensorData};
 use serde::{Deserialize, Serialize};
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 /// What the reconstruction is judged by.
@@ -30,7 +32,8 @@ pub struct KlLoss {
     /// What the reconstruction is judged by.
     pub reconstruction: Reconstruction,
     /// Weight of the KL divergence to a standard normal, summed over the latent and divided by the number of
-    /// pixels (so that 1e-6 means what it means in the latent diffusion paper, arXiv 2112.10752).
+    /// pixels. The latent diffusion paper's 1e-6 (arXiv 2112.10752) stands beside `Absolute` and a perceptual loss;
+    /// beside `Squared`, whose values are far smaller, the same number holds the latents more tightly.
     pub kl_weight: f64,
     /// Side of the random square crops it is trained on, in pixels; a multiple of the factor. None: whole
     /// images. Small crops make for many cheap steps, which is what a short training needs most.
@@ -94,8 +97,12 @@ impl Samples for Images {
             self.radiographs.get(index as usize).map_err(|_| SampleError::new("unreadable"))?;
         let (square, side) = (&sample.square, self.crop_size);
         let mut draws = self.crop.at(position);
-        let mut place = || draws.below((square.size - side + 1) as u64) as usize;
-        let (left, top) = (place(), place());
+        let Rect { x, y, width, height } = square.content;
+        let mut place = |first: usize, length: usize| {
+            let starts = starts(first, length, side, square.size);
+            starts.start() + draws.below((starts.end() - starts.start() + 1) as u64) as usize
+        };
+        let (left, top) = (place(x, width), place(y, height));
         let rows = (top..top + side).flat_map(|row| {
             let start = row * square.size + left;
             square.pixels[start..start + side].iter().copied()
@@ -105,6 +112,13 @@ impl Samples for Images {
             noise: self.noise.at(position).normals(self.latent_values),
         })
     }
+}
+
+/// Where a crop of `side` may start along one axis of a square of `size`, whose image goes from `first` over
+/// `length` pixels: inside the image, or around all of it where it is shorter than the crop.
+fn starts(first: usize, length: usize, side: usize, size: usize) -> RangeInclusive<usize> {
+    let (a, b) = (first, (first + length).saturating_sub(side));
+    a.min(b)..=a.max(b).min(size - side)
 }
 
 impl AutoencoderTask {
@@ -117,8 +131,14 @@ impl Task for AutoencoderTask {
     type Model = AutoencoderKl;
     type Item = Item;
 
+    const VERSION: u32 = 2;
+
     fn name(&self) -> &'static str {
         "autoencoder"
+    }
+
+    fn with_compute(model: AutoencoderKl, compute: Compute) -> AutoencoderKl {
+        model.with_compute(compute)
     }
 
     fn samples(&self) -> Arc<dyn Samples<Item = Item>> {
@@ -165,39 +185,29 @@ impl Task for AutoencoderTask {
     }
 
     fn validate(&self, ema: &AutoencoderKl) -> Result<Vec<(&'static str, f64)>> {
-        let restored = reconstruct(
-            &Autoencoder::Kl(ema.clone()),
-            &self.valid,
-            self.valid.len(),
-            self.batch_size,
-            &self.device,
-        )?;
+        let stream = Stream::new(self.seed, "autoencoder/validation");
+        let order = Permutation::new(self.valid.len() as u64, stream, 0);
+        let count = self.valid.len().min(MAX_VALIDATED);
+        let shown = (0..count as u64).map(|at| order.apply(at) as usize);
+        let model = Autoencoder::Kl(ema.clone());
         let mut sum = 0.0;
-        for (sample, restored) in &restored {
+        restore(&model, &self.valid, shown, self.batch_size, &self.device, |sample, restored| {
             let square = &sample.square;
-            sum += metric::psnr(&square.pixels, restored, Some(&square.content_mask()));
-        }
-        Ok(vec![("validation/psnr_db", sum / restored.len() as f64)])
+            sum += metric::psnr(&square.pixels, &restored, Some(&square.content_mask()));
+            Ok(())
+        })?;
+        Ok(vec![("validation/psnr_db", sum / count as f64)])
     }
 
     fn preview(&self, ema: &AutoencoderKl) -> Result<Option<Gray>> {
-        let shown = reconstruct(
-            &Autoencoder::Kl(ema.clone()),
-            &self.valid,
-            8,
-            self.batch_size,
-            &self.device,
-        )?;
-        let tiles = shown
-            .into_iter()
-            .flat_map(|(sample, restored)| [sample.square.pixels.clone(), restored]);
-        Ok(Some(contact_sheet(
-            &tiles.collect::<Vec<_>>(),
-            self.valid.size(),
-            8,
-            2,
-            &["image", "restored"].repeat(4),
-        )))
+        let model = Autoencoder::Kl(ema.clone());
+        let shown = 0..self.valid.len().min(8);
+        let mut tiles = Vec::new();
+        restore(&model, &self.valid, shown, self.batch_size, &self.device, |sample, restored| {
+            tiles.extend([sample.square.pixels.clone(), restored]);
+            Ok(())
+        })?;
+        Ok(Some(contact_sheet(&tiles, self.valid.size(), 8, 2, &["image", "restored"].repeat(4))))
     }
 
     fn config(&self) -> serde_json::Value {
@@ -205,25 +215,31 @@ impl Task for AutoencoderTask {
     }
 }
 
-/// The first `count` images and what the autoencoder makes of them (posterior mean), in [0, 1].
-pub fn reconstruct(
+/// Images that a validation goes through at most, the same ones each time.
+const MAX_VALIDATED: usize = 2_000;
+
+/// Hands each of the `shown` images to `take`, with what the autoencoder makes of it (posterior mean), in [0, 1].
+pub fn restore(
     model: &Autoencoder,
     images: &Radiographs,
-    count: usize,
+    shown: impl IntoIterator<Item = usize>,
     batch_size: usize,
     device: &Device,
-) -> Result<Vec<(Arc<Sample>, Vec<f32>)>> {
-    let mut out = Vec::new();
+    mut take: impl FnMut(&Sample, Vec<f32>) -> Result<()>,
+) -> Result<()> {
     let channels = model.config().in_channels();
-    let indices: Vec<usize> = (0..count.min(images.len())).collect();
-    for chunk in indices.chunks(batch_size) {
-        let samples = chunk.iter().map(|&at| images.get(at)).collect::<Result<Vec<_>, _>>()?;
-        let batch =
+    let mut shown = shown.into_iter().peekable();
+    while shown.peek().is_some() {
+        let batch = shown.by_ref().take(batch_size);
+        let samples = batch.map(|at| images.get(at)).collect::<Result<Vec<_>, _>>()?;
+        let pixels =
             stack(samples.iter().map(|sample| &sample.square.pixels[..]), images.size(), device);
-        let latents = model.encode(with_channels(batch * 2.0 - 1.0, channels)).mean;
-        out.extend(samples.into_iter().zip(to_images(model.decode(latents))?));
+        let latents = model.encode(with_channels(pixels * 2.0 - 1.0, channels)).mean;
+        for (sample, restored) in samples.iter().zip(to_images(model.decode(latents))?) {
+            take(sample, restored)?;
+        }
     }
-    Ok(out)
+    Ok(())
 }
 
 fn gradient_difference(a: Tensor<4>, b: Tensor<4>) -> Tensor<1> {
@@ -233,4 +249,27 @@ fn gradient_difference(a: Tensor<4>, b: Tensor<4>) -> Tensor<1> {
         difference.clone().slice_dim(2, 1..height) - difference.clone().slice_dim(2, 0..height - 1);
     let right = difference.clone().slice_dim(3, 1..width) - difference.slice_dim(3, 0..width - 1);
     (down.abs().mean() + right.abs().mean()) * 0.5
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_crop_shows_as_little_padding_as_it_can() {
+        let size = 64;
+        for length in 1..=size {
+            let first = (size - length) / 2;
+            for side in [8, 32, 64] {
+                let starts = starts(first, length, side, size);
+                assert!(!starts.is_empty() && starts.end() + side <= size, "{length} {side}");
+                for start in starts {
+                    let shown = (start..start + side)
+                        .filter(|at| (first..first + length).contains(at))
+                        .count();
+                    assert_eq!(shown, side.min(length), "content {length}, crop {side} at {start}");
+                }
+            }
+        }
+    }
 }

@@ -7,8 +7,9 @@ use crate::data::{
 };
 use crate::diffusion::{Diffusion, Schedule, objective::add_noise};
 use crate::encode::Latents;
+use crate::models::Compute;
 use crate::models::denoiser::{Denoiser, DenoiserConfig};
-use crate::random::Stream;
+use crate::random::{Permutation, Stream};
 use anyhow::Result;
 use burn::tensor::{Device, Tensor, TensorData};
 use std::sync::Arc;
@@ -142,8 +143,14 @@ impl Task for DenoiserTask {
     type Model = Denoiser;
     type Item = Item;
 
+    const VERSION: u32 = 2;
+
     fn name(&self) -> &'static str {
         "denoiser"
+    }
+
+    fn with_compute(model: Denoiser, compute: Compute) -> Denoiser {
+        model.with_compute(compute)
     }
 
     fn samples(&self) -> Arc<dyn Samples<Item = Item>> {
@@ -184,13 +191,16 @@ impl Task for DenoiserTask {
             "denoiser/validation",
         );
         let rows = fixed.len();
+        // Rows may lie sorted by dataset: which time a row gets must not follow from where it lies.
+        let stream = Stream::new(self.seed, "denoiser/validation/order");
+        let order = Permutation::new(rows, stream, 0);
         let mut sum = 0.0;
         for first in (0..rows).step_by(self.batch_size) {
             let items = (first..(first + self.batch_size as u64).min(rows))
                 // Times evenly spread over the split, so that a small one covers them all.
                 .map(|at| {
                     let mut item = fixed.get(at, at)?;
-                    item.t = fixed.schedule.draw((at as f64 + 0.5) / rows as f64);
+                    item.t = fixed.schedule.draw((order.apply(at) as f64 + 0.5) / rows as f64);
                     Ok(item)
                 })
                 .collect::<Result<Vec<_>, SampleError>>()?;

@@ -5,7 +5,7 @@ pub mod denoiser;
 pub mod dino;
 
 use crate::data::{image::Gray, loader::Samples};
-use crate::models::weights::StateDict;
+use crate::models::{Compute, weights::StateDict};
 use anyhow::Result;
 use burn::{module::Module, tensor::Tensor};
 use std::sync::Arc;
@@ -20,8 +20,14 @@ pub trait Task {
     /// One sample, as the loader's threads deliver it.
     type Item: Send + 'static;
 
+    /// Raised when a change here changes what a recipe's training of this network means.
+    const VERSION: u32;
+
     /// The stage's name in folders, logs and reports.
     fn name(&self) -> &'static str;
+
+    /// The model, computing in another number format.
+    fn with_compute(model: Self::Model, compute: Compute) -> Self::Model;
 
     /// The samples, with everything random already drawn by their position.
     fn samples(&self) -> Arc<dyn Samples<Item = Self::Item>>;

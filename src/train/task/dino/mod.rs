@@ -29,10 +29,10 @@ use crate::data::{
 };
 use crate::encode::Embedder;
 use crate::metric::{self, Features};
-use crate::models::Init;
 use crate::models::encoder::{Vit, VitConfig};
 use crate::models::images::{normalise, stack};
 use crate::models::weights::StateDict;
+use crate::models::{Compute, Init};
 use crate::random::Stream;
 use crate::train::learning_rate::cosine;
 use anyhow::{Context, Result};
@@ -125,8 +125,14 @@ impl Task for DinoTask {
     type Model = Distilled;
     type Item = Item;
 
+    const VERSION: u32 = 2;
+
     fn name(&self) -> &'static str {
         "encoder"
+    }
+
+    fn with_compute(model: Distilled, compute: Compute) -> Distilled {
+        Distilled { backbone: model.backbone.with_compute(compute), ..model }
     }
 
     fn samples(&self) -> Arc<dyn Samples<Item = Item>> {

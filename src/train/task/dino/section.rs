@@ -65,6 +65,12 @@ impl Default for Dino {
 }
 
 impl Dino {
+    /// Does the loss compare the images of a micro-batch with each other? The running mean is that of a whole batch.
+    pub fn compares_images(&self) -> bool {
+        let is_balanced = matches!(self.centering, Centering::SinkhornKnopp { .. });
+        is_balanced || self.koleo > 0.0 || self.head.centered
+    }
+
     /// Faults, each what follows the section's name; `patch` and `train` are the encoder's.
     pub fn faults(&self, patch: usize, train: &Train) -> Vec<String> {
         let mut faults = self.views.faults(patch);
