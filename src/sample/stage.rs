@@ -8,15 +8,15 @@ use crate::data::file::{self, Window};
 use crate::data::image::Gray;
 use crate::data::picture::{self, Contents, Provenance};
 use crate::data::radiographs::Radiographs;
-use crate::encode::{self, Latents};
+use crate::encode::Latents;
 use crate::interrupt;
 use anyhow::{Context, Result};
 use indicatif::ProgressBar;
 use serde::{Deserialize, Serialize};
 use std::{collections::BTreeMap, fs, path::Path};
 
-/// Raised when the same recipe would draw other images.
-pub const VERSION: u32 = 1;
+/// Raised when the same recipe would draw other images or write another table.
+pub const VERSION: u32 = 2;
 
 /// The table's file name.
 pub const TABLE: &str = "samples.csv";
@@ -33,9 +33,9 @@ pub struct Sample {
     pub synthetic: bool,
     /// How its condition was made.
     pub strategy: String,
-    /// Content key of the first real image it comes from.
+    /// The first real image it comes from: the first 16 digits of its `hash` in the catalog.
     pub source: String,
-    /// Content key of the second, if there are two.
+    /// The second, if there are two.
     pub source_2: Option<String>,
     /// How far from the first to the second.
     pub weight: Option<f64>,
@@ -47,8 +47,9 @@ pub struct Sample {
     pub labels_present: String,
     /// Findings that are absent.
     pub labels_absent: String,
-    /// Pseudonym of the first source's patient: an image never leaves its patient's split.
-    pub patient_group: String,
+    /// Number of the first source's patient, in the order in which patients come in this table; it says nothing about
+    /// the patient. An image never leaves its patient's split.
+    pub patient_group: usize,
     /// The sources' split.
     pub split: String,
 }
@@ -89,6 +90,7 @@ pub fn run(
     let size = sources.radiographs.size();
 
     let mut table = Vec::new();
+    let mut groups = BTreeMap::new();
     for (number, strategy) in strategies.iter().enumerate() {
         let plan = strategy.plan(&candidates, seed.wrapping_add(number as u64))?;
         generator.sampler = strategy.sampler().clone();
@@ -119,7 +121,9 @@ pub fn run(
             bar.inc(batch.len() as u64);
         }
         table.extend(plan.iter().enumerate().map(|(at, origin)| {
-            row(format!("images/{}", name(at)), origin, strategy.guidance(), entries)
+            let next = groups.len() + 1;
+            let group = *groups.entry(entries[origin.sources[0]].patient).or_insert(next);
+            row(format!("images/{}", name(at)), origin, strategy.guidance(), entries, group)
         }));
         let sheet = sheet(&plan, &images, name, sources.radiographs)?;
         let path = folder.join(format!("sheet-{number}-{}.png", strategy.name().to_lowercase()));
@@ -146,7 +150,13 @@ pub fn read_image(folder: &Path, sample: &Sample) -> Result<Vec<f32>> {
     Ok(file::read(&folder.join(&sample.file), &Window::Raw)?.pixels)
 }
 
-fn row(file: String, origin: &Origin, guidance: f64, entries: &[Entry]) -> Sample {
+fn row(
+    file: String,
+    origin: &Origin,
+    guidance: f64,
+    entries: &[Entry],
+    patient_group: usize,
+) -> Sample {
     let first = &entries[origin.sources[0]];
     let with = |label: Label| {
         let names: Vec<&str> = first
@@ -157,7 +167,9 @@ fn row(file: String, origin: &Origin, guidance: f64, entries: &[Entry]) -> Sampl
             .collect();
         names.join("|")
     };
-    let key = |at: usize| format!("{:016x}", encode::key(&entries[at]));
+    let key = |at: usize| {
+        entries[at].hash[..8].iter().map(|byte| format!("{byte:02x}")).collect::<String>()
+    };
     Sample {
         file,
         synthetic: true,
@@ -169,7 +181,7 @@ fn row(file: String, origin: &Origin, guidance: f64, entries: &[Entry]) -> Sampl
         guidance,
         labels_present: with(Label::Present),
         labels_absent: with(Label::Absent),
-        patient_group: first.patient.to_string(),
+        patient_group,
         split: first.split.name().to_owned(),
     }
 }
