@@ -88,6 +88,9 @@ pub(super) enum Verb {
     Bench(Bench),
     /// List stores and checkpoints that nobody refers to; remove them with --yes.
     Clean(Clean),
+    /// Open the image that is named on stdin, in a process that may die of it. For ingest alone.
+    #[command(hide = true)]
+    Open,
 }
 
 /// A recipe and where it runs.
@@ -110,6 +113,10 @@ pub(super) struct At {
     /// Where runs are kept.
     #[arg(long, default_value = "checkpoints")]
     pub(super) checkpoints: PathBuf,
+    /// What the keys of patients are made with; made once if it is not there [default: $UMBRA_PATIENT_SECRET, or
+    /// umbra/patient-secret in $XDG_CONFIG_HOME or ~/.config].
+    #[arg(long, value_name = "FILE")]
+    pub(super) patient_secret: Option<PathBuf>,
     /// Print one JSON document on stdout.
     #[arg(long)]
     pub(super) json: bool,
@@ -249,6 +256,19 @@ impl At {
     pub(super) fn num_threads(&self) -> usize {
         let all = std::thread::available_parallelism().map_or(1, usize::from);
         self.threads.unwrap_or(all).max(1)
+    }
+
+    /// The file with the patient secret; `None` where there is no place for one.
+    pub(super) fn patient_secret_file(&self) -> Option<PathBuf> {
+        let variable = |name| std::env::var_os(name).filter(|value| !value.is_empty());
+        let named = self.patient_secret.clone();
+        named.or_else(|| variable("UMBRA_PATIENT_SECRET").map(PathBuf::from)).or_else(|| {
+            // The XDG base directory specification: a relative path is to be ignored.
+            let folder =
+                variable("XDG_CONFIG_HOME").map(PathBuf::from).filter(|it| it.is_absolute());
+            let folder = folder.or_else(|| Some(PathBuf::from(variable("HOME")?).join(".config")));
+            Some(folder?.join("umbra/patient-secret"))
+        })
     }
 
     /// The device, without autodiff.

@@ -1,6 +1,7 @@
 //! `umbra check`: the plan, before anything is written.
 
 use super::args::At;
+use super::print::plain_lines;
 use super::{exit, run};
 use crate::pipeline::Plan;
 use anyhow::Result;
@@ -14,7 +15,7 @@ pub(super) fn check(at: &At) -> Result<u8> {
     if at.json {
         writeln!(out, "{:#}", serde_json::to_value(&plan)?)?;
     } else {
-        write!(out, "{plan}")?;
+        write!(out, "{}", plain_lines(&plan.to_string()))?;
     }
     Ok(exit::DONE)
 }

@@ -2,6 +2,7 @@
 
 use super::args::Clean;
 use super::exit;
+use super::print::plain;
 use crate::pipeline::leftovers;
 use anyhow::{Context, Result};
 use indicatif::HumanBytes;
@@ -27,11 +28,15 @@ pub(super) fn clean(clean: &Clean) -> Result<u8> {
     }
     for leftover in &found {
         let size = HumanBytes(leftover.bytes);
-        writeln!(out, "{size:>12}  {}  ({})", leftover.path.display(), leftover.reason)?;
+        let path = plain(&leftover.path.display().to_string());
+        writeln!(out, "{size:>12}  {path}  ({})", leftover.reason)?;
     }
     let total = HumanBytes(found.iter().map(|leftover| leftover.bytes).sum());
     match (found.is_empty(), clean.yes) {
-        (true, _) => writeln!(out, "Nothing to clean in {}.", clean.checkpoints.display())?,
+        (true, _) => {
+            let folder = plain(&clean.checkpoints.display().to_string());
+            writeln!(out, "Nothing to clean in {folder}.")?;
+        }
         (false, true) => writeln!(out, "Removed {total}.")?,
         (false, false) => writeln!(out, "{total} could be freed: run again with --yes.")?,
     }

@@ -2,6 +2,7 @@
 
 use super::args::{Export, Library, Weights};
 use super::exit;
+use super::print::plain;
 use crate::export;
 use crate::pipeline::Run;
 use anyhow::Result;
@@ -36,7 +37,7 @@ pub(super) fn export(export: &Export) -> Result<u8> {
         });
         writeln!(out, "{document:#}")?;
     } else {
-        let folder = export.folder.display();
+        let folder = plain(&export.folder.display().to_string());
         writeln!(out, "Exported {} after {images_seen} images to {folder}", model.card.name)?;
         writeln!(out, "Try: python {folder}/sample.py IMAGE.png")?;
     }

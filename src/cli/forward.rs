@@ -2,6 +2,7 @@
 
 use super::args::Forward;
 use super::exit;
+use super::print::plain;
 use crate::models::weights::file::{self, NonFinite};
 use crate::{device, forward};
 use anyhow::{Context, Result};
@@ -32,7 +33,7 @@ pub(super) fn forward(args: &Forward) -> Result<u8> {
         writeln!(out, "{:#}", serde_json::json!({"output": args.output, "tensors": shapes}))?;
     } else {
         for (name, shape) in shapes {
-            writeln!(out, "{name} {shape:?}")?;
+            writeln!(out, "{} {shape:?}", plain(&name))?;
         }
     }
     Ok(exit::DONE)

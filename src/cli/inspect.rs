@@ -2,6 +2,7 @@
 
 use super::args::Inspect;
 use super::exit;
+use super::print::plain;
 use crate::data::file;
 use anyhow::Result;
 use serde_json::{Map, Value};
@@ -31,7 +32,7 @@ pub(super) fn inspect(inspect: &Inspect) -> Result<u8> {
         } else {
             for (name, value) in &object {
                 let text = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
-                writeln!(out, "{name:>16}  {text}")?;
+                writeln!(out, "{name:>16}  {}", plain(&text))?;
             }
             writeln!(out)?;
         }

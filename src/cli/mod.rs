@@ -8,6 +8,9 @@ mod exit;
 mod export;
 mod forward;
 mod inspect;
+mod limits;
+mod print;
+mod probe;
 mod run;
 
 use crate::pipeline::Stage;
@@ -15,6 +18,8 @@ use crate::telemetry::log::{self, Verbosity};
 use crate::telemetry::progress;
 use args::{Args, Verb};
 use clap::Parser;
+use print::plain_lines;
+use std::io::Write as _;
 use std::process::ExitCode;
 
 /// Reads the command line, does what it says, and gives the exit code.
@@ -28,7 +33,10 @@ pub fn main() -> ExitCode {
             // Help and version are asked for and go to stdout; the rest is a mistake.
             let code = if error.use_stderr() { exit::BAD_RECIPE } else { exit::DONE };
             // A closed pipe is nobody's fault.
-            let _ = error.print();
+            let _ = match error.use_stderr() {
+                true => write!(std::io::stderr(), "{}", plain_lines(&error.render().to_string())),
+                false => error.print(),
+            };
             return ExitCode::from(code);
         }
     };
@@ -50,6 +58,7 @@ pub fn main() -> ExitCode {
         Verb::Forward(args) => forward::forward(args),
         Verb::Bench(bench) => bench::bench(bench),
         Verb::Clean(clean) => clean::clean(clean),
+        Verb::Open => probe::probe(),
     };
     match result {
         Ok(code) => ExitCode::from(code),

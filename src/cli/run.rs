@@ -2,11 +2,14 @@
 
 use super::args::At;
 use super::exit;
+use super::print::plain;
+use crate::data::ingest::Probe;
 use crate::interrupt;
 use crate::pipeline::{Ended, Place, Run, Stage};
 use crate::recipe::Recipe;
 use anyhow::{Context, Result};
 use std::io::Write as _;
+use std::process::Command;
 
 /// Runs the recipe up to `target`.
 pub(super) fn run(at: &At, target: Stage) -> Result<u8> {
@@ -26,6 +29,7 @@ pub(super) fn run(at: &At, target: Stage) -> Result<u8> {
                 Ended::Interrupted => "interrupted",
             },
             "folder": run.folder,
+            "ingest": run.ingest_summary(),
             "report": (target == Stage::Evaluate && ended != Ended::Interrupted).then_some(&report),
         });
         writeln!(out, "{document:#}")?;
@@ -36,9 +40,10 @@ pub(super) fn run(at: &At, target: Stage) -> Result<u8> {
         )?;
     } else if target == Stage::Evaluate {
         writeln!(out, "{}", run.summary()?)?;
-        writeln!(out, "Report: {}", report.display())?;
+        writeln!(out, "Report: {}", plain(&report.display().to_string()))?;
     } else {
-        writeln!(out, "{}: {}", target.name(), run.stage_folder(target).display())?;
+        let made = plain(&run.output(target).display().to_string());
+        writeln!(out, "{}: {made}", target.name())?;
     }
     Ok(if ended == Ended::Interrupted { exit::STOPPED } else { exit::DONE })
 }
@@ -64,6 +69,14 @@ pub(super) fn prepare(at: &At) -> Result<(Recipe, Place)> {
         threads,
         data_root: at.data_root.clone(),
         checkpoints: at.checkpoints.clone(),
+        patient_secret: at.patient_secret_file(),
+        probe: std::env::current_exe().ok().map(|program| {
+            Probe::new(move || {
+                let mut command = Command::new(&program);
+                command.arg("open");
+                command
+            })
+        }),
     };
     Ok((recipe, place))
 }

@@ -8,6 +8,7 @@ pub mod loader;
 pub mod phantom;
 pub mod picture;
 pub mod radiographs;
+pub mod secret;
 pub mod section;
 pub mod source;
 pub mod store;

@@ -1,11 +1,12 @@
 //! The images of one split as squares, ready for a network.
 
 use super::catalog::{Entry, Location};
-use super::file::{self, FileError};
+use super::file::{self, FileError, Refusal};
 use super::image::{Rect, Square};
 use super::phantom;
 use half::f16;
 use half::slice::HalfFloatSliceExt;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
@@ -28,16 +29,35 @@ pub struct Sample {
     pub entry: usize,
 }
 
-/// An image that was fine when it was ingested cannot be opened any more.
+/// An image that was fine when it was ingested cannot be opened any more. Says which row of the catalog, and no path.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot open {location}, image {id} of the catalog")]
+#[error("cannot open image {id} of the catalog")]
 pub struct RadiographError {
     /// The row's id.
     pub id: i64,
-    /// Where it should be.
-    pub location: String,
     /// Why not.
-    pub source: FileError,
+    pub source: Cause,
+}
+
+/// Why an image cannot be opened, without its path.
+#[derive(Debug, thiserror::Error)]
+pub enum Cause {
+    /// The file system did not give the file; it may yet.
+    #[error("{0}")]
+    Read(io::Error),
+    /// The content is not what it was.
+    #[error("{0}")]
+    Refused(Refusal),
+}
+
+impl From<FileError> for Cause {
+    fn from(error: FileError) -> Self {
+        match error {
+            FileError::Read { source, .. } => Self::Read(source),
+            FileError::NotRegular { .. } => Self::Read(io::Error::other("not a regular file")),
+            FileError::Refused { reason, .. } => Self::Refused(reason),
+        }
+    }
 }
 
 /// A square in half precision.
@@ -94,11 +114,8 @@ impl Radiographs {
         let entry = &self.entries[index];
         let image = match &entry.location {
             Location::Phantom { seed, index } => phantom::render(*seed, *index, self.size).image,
-            Location::File(path) => {
-                file::read(&self.data_root.join(path), &entry.window).map_err(|source| {
-                    RadiographError { id: entry.id, location: entry.location.to_string(), source }
-                })?
-            }
+            Location::File(path) => file::read(&self.data_root.join(path), &entry.window)
+                .map_err(|error| RadiographError { id: entry.id, source: error.into() })?,
         };
         Ok(Half::new(&image.to_square(self.size)))
     }

@@ -17,11 +17,13 @@ pub struct Data {
     pub window: Window,
     /// How patients without an official split are divided.
     pub split: Fractions,
+    /// What happens to a patient whom the official splits divide.
+    pub split_conflict: SplitConflict,
     /// Seed of the split and of the phantoms. Apart from the recipe's seed, so that a second training
     /// run with another seed still sees the same patients in the same splits.
     pub seed: u64,
-    /// Largest fraction of damaged images, 0 to 1; above it ingest fails. Below it they are
-    /// quarantined and counted.
+    /// Largest fraction of the listed images that may be damaged, 0 to 1, and as many again that cannot be read;
+    /// above it ingest fails. Below it they are quarantined and counted. One is always borne, unless this is 0.
     pub max_damaged: f64,
     /// Memory for decoded images, in MiB. If all of a split fit, each is decoded only once; a matter
     /// of speed, never of results.
@@ -35,11 +37,22 @@ impl Default for Data {
             size: 64,
             window: Window::Auto,
             split: Fractions::default(),
+            split_conflict: SplitConflict::default(),
             seed: 1,
             max_damaged: 0.01,
             cache_mib: 2048,
         }
     }
+}
+
+/// What happens to a patient whom the official splits divide.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum SplitConflict {
+    /// Ingest fails and names two of the images.
+    #[default]
+    Refuse,
+    /// The patient's images are left out and counted.
+    Drop,
 }
 
 /// Fractions of the patients (of the images, for phantoms). They sum to 1.
@@ -68,6 +81,16 @@ impl Fractions {
 }
 
 impl Data {
+    /// How many of `total` images may be damaged: [`Self::max_damaged`] of them, and one in any case but 0.
+    pub fn damage_limit(&self, total: u64) -> u64 {
+        if self.max_damaged == 0.0 {
+            return 0;
+        }
+        #[allow(clippy::cast_possible_truncation)] // at most `total`
+        let share = (self.max_damaged * total as f64).floor() as u64;
+        share.max(1)
+    }
+
     /// Everything that is wrong with the section, one sentence each; looks for the files as well.
     pub fn check(&self, data_root: &Path) -> Vec<String> {
         let mut faults = Vec::new();
@@ -136,6 +159,14 @@ mod tests {
 
         let error = read("(source: Phantom(image: 40))").unwrap_err().to_string();
         assert!(error.contains("images"), "{error}");
+    }
+
+    #[test]
+    fn one_damaged_image_is_borne_unless_none_may_be() {
+        let limit =
+            |max_damaged, total| Data { max_damaged, ..Data::default() }.damage_limit(total);
+        assert_eq!([limit(0.01, 20), limit(0.01, 199), limit(0.01, 200)], [1, 1, 2]);
+        assert_eq!([limit(0.0, 20), limit(0.0, 1_000_000), limit(1.0, 20)], [0, 0, 20]);
     }
 
     #[test]

@@ -18,8 +18,9 @@ pub use stores::{Leftover, leftovers};
 
 use crate::artifact::{self, Hasher, Lock, Stamp};
 use crate::data::catalog::{Catalog, Split};
-use crate::data::ingest;
+use crate::data::ingest::{self, Probe, Site};
 use crate::data::radiographs::Radiographs;
+use crate::data::secret::{PatientSecret, SecretError};
 use crate::device;
 use crate::export::ExportError;
 use crate::interrupt;
@@ -117,6 +118,10 @@ pub struct Place {
     pub data_root: PathBuf,
     /// Where runs are kept.
     pub checkpoints: PathBuf,
+    /// The file with the patient secret, if there is a place for one.
+    pub patient_secret: Option<PathBuf>,
+    /// How ingest opens a file that an earlier one died of.
+    pub probe: Option<Probe>,
 }
 
 /// A recipe at a place, its folder locked unless it is only looked at.
@@ -131,6 +136,7 @@ pub struct Run {
     pub networks: Networks,
     resolved: String,
     catalog: OnceCell<Ingested>,
+    summary: OnceCell<ingest::Summary>,
     folders: weights::Hashes,
     _lock: Option<Lock>,
 }
@@ -182,6 +188,8 @@ impl Run {
             threads: 1,
             data_root: data_root.to_owned(),
             checkpoints: folder.parent().unwrap_or(Path::new("")).to_owned(),
+            patient_secret: None,
+            probe: None,
         };
         let resolved = recipe.resolved();
         let folder = folder.to_owned();
@@ -205,6 +213,7 @@ impl Run {
             networks,
             resolved,
             catalog: OnceCell::new(),
+            summary: OnceCell::new(),
             folders: weights::Hashes::default(),
             _lock: lock,
         })
@@ -252,11 +261,28 @@ impl Run {
         self.folder.join(stage.name())
     }
 
+    /// Where the result of `stage` is.
+    pub fn output(&self, stage: Stage) -> PathBuf {
+        match stage {
+            Stage::Ingest => self.catalog_file(),
+            _ => self.stage_folder(stage),
+        }
+    }
+
+    /// What ingest found, once it has run.
+    pub fn ingest_summary(&self) -> Option<&ingest::Summary> {
+        self.summary.get()
+    }
+
+    fn catalog_file(&self) -> PathBuf {
+        self.folder.join("catalog.sqlite")
+    }
+
     fn ingest(&self) -> Result<Ended> {
-        let path = self.folder.join("catalog.sqlite");
         let start = Instant::now();
+        let site = self.site()?;
         let bar = progress::bar(Stage::Ingest.name(), 0, 0);
-        let summary = ingest::ingest(&self.recipe.data, &self.place.data_root, &path, &mut |at| {
+        let summary = ingest::ingest(&self.recipe.data, &site, &mut |at| {
             bar.set_length(at.total);
             bar.set_position(at.done);
             if interrupt::requested() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
@@ -266,34 +292,42 @@ impl Run {
             Err(ingest::IngestError::Stopped) => return Ok(Ended::Interrupted),
             other => other?,
         };
-        let left_out: u64 = summary.counts.quarantined.values().sum();
-        if left_out > 0 {
-            tracing::warn!(
-                "{left_out} of {} images are left out ({}); their reasons are in {}",
-                summary.listed,
-                summary
-                    .counts
-                    .quarantined
-                    .iter()
-                    .map(|(reason, count)| format!("{count} {reason}"))
-                    .collect::<Vec<_>>()
-                    .join(", "),
-                path.display()
-            );
-        }
-        if summary.opened == 0 {
+        tell_left_out(&summary, &site.catalog);
+        let opened = summary.opened;
+        // Only this thread fills the cell, and only once.
+        let _ = self.summary.set(summary);
+        if opened == 0 {
             return Ok(Ended::UpToDate);
         }
         self.write_timing(
             Stage::Ingest,
-            Timing { seconds: start.elapsed().as_secs_f64(), images: summary.opened },
+            Timing { seconds: start.elapsed().as_secs_f64(), images: opened },
         )?;
         Ok(Ended::Done)
     }
 
+    fn site(&self) -> Result<Site> {
+        let Place { data_root, checkpoints, patient_secret, .. } = &self.place;
+        let secret = match self.recipe.data.source.has_patients() {
+            true => {
+                let path = patient_secret.as_ref().ok_or(SecretError::NoPlace)?;
+                Some(PatientSecret::open_or_create(path, &[data_root, checkpoints])?)
+            }
+            false => None,
+        };
+        Ok(Site {
+            data_root: data_root.clone(),
+            catalog: self.catalog_file(),
+            own_output: Some(checkpoints.clone()),
+            threads: self.place.threads,
+            secret,
+            probe: self.place.probe.clone(),
+        })
+    }
+
     fn ingested(&self) -> Result<&Ingested> {
         if self.catalog.get().is_none() {
-            let catalog = Catalog::open(&self.folder.join("catalog.sqlite"))?;
+            let catalog = Catalog::open(&self.catalog_file())?;
             let data = &self.recipe.data;
             let images = |split| -> Result<Arc<Radiographs>> {
                 let entries = catalog.entries(split)?;
@@ -346,6 +380,31 @@ impl Run {
     fn timing(&self, stage: Stage) -> Option<Timing> {
         let path = self.folder.join("timing").join(format!("{}.json", stage.name()));
         serde_json::from_slice(&fs::read(path).ok()?).ok()
+    }
+}
+
+/// Reasons for which images are left out that are told apart in the log.
+const REASONS_TOLD: usize = 10;
+
+/// Says how many images are left out, of which kinds, and for which reasons, the most frequent first.
+fn tell_left_out(summary: &ingest::Summary, catalog: &Path) {
+    let left_out: u64 = summary.counts.quarantined.values().sum();
+    if left_out == 0 {
+        return;
+    }
+    let kinds = summary.counts.quarantined.iter().map(|(kind, count)| format!("{count} {kind}"));
+    tracing::warn!(
+        "{left_out} of {} images are left out ({}); the reason for each is in {}",
+        summary.listed,
+        kinds.collect::<Vec<_>>().join(", "),
+        catalog.display()
+    );
+    for (reason, images) in summary.reasons.iter().take(REASONS_TOLD) {
+        tracing::info!("  {images} {reason}");
+    }
+    let untold: u64 = summary.reasons.iter().skip(REASONS_TOLD).map(|(_, images)| images).sum();
+    if untold > 0 {
+        tracing::info!("  {untold} for other reasons");
     }
 }
 

@@ -8,7 +8,7 @@ use crate::data::file::{self, Window};
 use crate::data::image::Gray;
 use crate::data::picture::{self, Contents, Provenance};
 use crate::data::radiographs::Radiographs;
-use crate::encode::{self, Latents};
+use crate::encode::Latents;
 use crate::interrupt;
 use crate::random::Stream;
 use anyhow::{Context, Result};
@@ -17,7 +17,7 @@ use rand::Rng as _;
 use serde::{Deserialize, Serialize};
 use std::{collections::BTreeMap, fs, path::Path};
 
-/// Raised when the same recipe would draw other images.
+/// Raised when the same recipe would draw other images or write another table.
 pub const VERSION: u32 = 2;
 
 /// The table's file name.
@@ -35,9 +35,9 @@ pub struct Sample {
     pub synthetic: bool,
     /// How its condition was made.
     pub strategy: String,
-    /// Content key of the first real image it comes from.
+    /// The first real image it comes from: the first 16 digits of its `hash` in the catalog.
     pub source: String,
-    /// Content key of the second, if there are two.
+    /// The second, if there are two.
     pub source_2: Option<String>,
     /// How far from the first to the second.
     pub weight: Option<f64>,
@@ -49,8 +49,9 @@ pub struct Sample {
     pub labels_present: String,
     /// Findings that are absent.
     pub labels_absent: String,
-    /// Pseudonym of the first source's patient: an image never leaves its patient's split.
-    pub patient_group: String,
+    /// Number of the first source's patient, in the order in which patients come in this table; it says nothing about
+    /// the patient. An image never leaves its patient's split.
+    pub patient_group: usize,
     /// The sources' split.
     pub split: String,
 }
@@ -91,6 +92,7 @@ pub fn run(
     let size = sources.radiographs.size();
 
     let mut table = Vec::new();
+    let mut groups = BTreeMap::new();
     for (number, strategy) in strategies.iter().enumerate() {
         // A stream of its own: replicates of a recipe, whose seeds are neighbours, must share no plan and no noise.
         let own = Stream::new(seed, "sample/strategy").at(number as u64).next_u64();
@@ -123,7 +125,9 @@ pub fn run(
             bar.inc(batch.len() as u64);
         }
         table.extend(plan.iter().enumerate().map(|(at, origin)| {
-            row(format!("images/{}", name(at)), origin, strategy.guidance(), entries)
+            let next = groups.len() + 1;
+            let group = *groups.entry(entries[origin.sources[0]].patient).or_insert(next);
+            row(format!("images/{}", name(at)), origin, strategy.guidance(), entries, group)
         }));
         let sheet = sheet(&plan, &images, name, sources.radiographs)?;
         let path = folder.join(format!("sheet-{number}-{}.png", strategy.name().to_lowercase()));
@@ -150,7 +154,13 @@ pub fn read_image(folder: &Path, sample: &Sample) -> Result<Vec<f32>> {
     Ok(file::read(&folder.join(&sample.file), &Window::Raw)?.pixels)
 }
 
-fn row(file: String, origin: &Origin, guidance: f64, entries: &[Entry]) -> Sample {
+fn row(
+    file: String,
+    origin: &Origin,
+    guidance: f64,
+    entries: &[Entry],
+    patient_group: usize,
+) -> Sample {
     let first = &entries[origin.sources[0]];
     let with = |label: Label| {
         let names: Vec<&str> = first
@@ -161,7 +171,9 @@ fn row(file: String, origin: &Origin, guidance: f64, entries: &[Entry]) -> Sampl
             .collect();
         names.join("|")
     };
-    let key = |at: usize| format!("{:016x}", encode::key(&entries[at]));
+    let key = |at: usize| {
+        entries[at].hash[..8].iter().map(|byte| format!("{byte:02x}")).collect::<String>()
+    };
     Sample {
         file,
         synthetic: true,
@@ -173,7 +185,7 @@ fn row(file: String, origin: &Origin, guidance: f64, entries: &[Entry]) -> Sampl
         guidance,
         labels_present: with(Label::Present),
         labels_absent: with(Label::Absent),
-        patient_group: first.patient.to_string(),
+        patient_group,
         split: first.split.name().to_owned(),
     }
 }

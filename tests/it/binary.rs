@@ -19,6 +19,9 @@ pub(crate) struct Ended {
 pub(crate) fn umbra() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_umbra"));
     command.current_dir(project()).stdin(Stdio::null());
+    // Never in anybody's home.
+    let secret = Path::new(env!("CARGO_TARGET_TMPDIR")).join("patient-secret");
+    command.env("UMBRA_PATIENT_SECRET", secret);
     command
 }
 

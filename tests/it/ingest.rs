@@ -1,7 +1,13 @@
 //! From files and tables to a catalog and back to pixels.
 
 mod damage;
+mod dicom;
+mod folders;
+mod kill;
 mod resume;
+mod secret;
+mod stopped;
+mod suspects;
 mod tables;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -10,8 +16,9 @@ use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use tempfile::TempDir;
 use umbra::data::catalog::{Catalog, CatalogError, Entry, Label, Location, PatientKey, Split};
-use umbra::data::ingest::{IngestError, Summary, ingest};
+use umbra::data::ingest::{IngestError, Progress, Site, Summary, ingest};
 use umbra::data::radiographs::Radiographs;
+use umbra::data::secret::PatientSecret;
 use umbra::data::section::Data;
 use umbra::data::source::{Columns, Folder, Manifest, PatientFrom, Phantoms, Source};
 
@@ -52,8 +59,19 @@ impl Place {
         fs::write(self.root().join("set/manifest.csv"), text).unwrap();
     }
 
+    fn site(&self) -> Site {
+        Site {
+            data_root: self.root(),
+            catalog: self.catalog(),
+            own_output: None,
+            threads: 2,
+            secret: Some(PatientSecret::new([7; 32])),
+            probe: None,
+        }
+    }
+
     fn ingest(&self, data: &Data) -> Result<Summary, IngestError> {
-        ingest(data, &self.root(), &self.catalog(), &mut |_| ControlFlow::Continue(()))
+        ingest(data, &self.site(), &mut keep_on)
     }
 
     fn open(&self) -> Catalog {
@@ -63,8 +81,25 @@ impl Place {
     fn entries(&self) -> BTreeMap<String, Entry> {
         let catalog = self.open();
         let all = Split::ALL.into_iter().flat_map(|split| catalog.entries(split).unwrap());
-        all.map(|entry| (entry.location.to_string(), entry)).collect()
+        all.map(|entry| (name(&entry.location), entry)).collect()
     }
+}
+
+fn keep_on(_: Progress) -> ControlFlow<()> {
+    ControlFlow::Continue(())
+}
+
+/// The path, or the phantom's number.
+fn name(location: &Location) -> String {
+    match location {
+        Location::File(path) => path.to_str().unwrap().to_owned(),
+        Location::Phantom { index, .. } => format!("phantom {index}"),
+    }
+}
+
+fn folder(patient: PatientFrom) -> Data {
+    let folder = Folder { path: "set".into(), patient };
+    Data { source: Source::Folder(folder), ..Data::default() }
 }
 
 fn manifest(columns: Columns) -> Data {
@@ -149,8 +184,8 @@ fn official_splits_win_and_no_test_set_is_invented() {
     place.table("file,patient_id,split\nimages/0.png,p,train\nimages/1.png,p,val\n");
     let columns = Columns { split: Some("split".into()), ..bare_columns() };
     let error = place.ingest(&manifest(columns)).unwrap_err().to_string();
-    let expected = "set/images/0.png is in train and set/images/1.png in valid, \
-                    but both show one patient; correct the split column";
+    let expected = "row 2 of set/manifest.csv is in train and row 3 of set/manifest.csv in valid, but both show one \
+                    patient; correct the split column, or leave such patients out with data.split_conflict: Drop";
     assert_eq!(error, expected);
 }
 
@@ -181,7 +216,7 @@ fn the_fingerprint_follows_what_decides_training_and_nothing_else() {
         assert_ne!(with(&|place| place.table(&changed)), fingerprint, "{from} to {to}");
     }
     assert_ne!(with(&|place| place.image("images/2.png", 99)), fingerprint);
-    let percentile = umbra::data::file::Window::Percentile { low: 1.0, high: 99.0 };
+    let percentile = umbra::data::file::Window::Percentile { low: 20.0, high: 60.0 };
     let place = small_set();
     let windowed = place.ingest(&Data { window: percentile, ..data.clone() }).unwrap();
     assert_ne!(windowed.fingerprint, fingerprint);
@@ -194,12 +229,11 @@ fn folders_tell_patients_apart_as_asked() {
         place.image(name, shade);
     }
     let patients = |patient| {
-        let folder = Folder { path: "set".into(), patient };
-        let data = Data { source: Source::Folder(folder), ..Data::default() };
-        let counts = place.ingest(&data).unwrap().counts;
+        let counts = place.ingest(&folder(patient)).unwrap().counts;
         assert_eq!(counts.total(), 3);
         counts.patients.values().sum::<u64>()
     };
+    assert_eq!(patients(PatientFrom::Dicom), 3, "these are no DICOM files");
     assert_eq!(patients(PatientFrom::File), 3);
     assert_eq!(patients(PatientFrom::Folder), 2);
 }
@@ -214,7 +248,9 @@ fn sources_mix() {
     };
     assert_eq!(place.ingest(&both(1)).unwrap().counts.total(), 5);
     let error = place.ingest(&both(2)).unwrap_err().to_string();
-    assert!(error.ends_with("is listed twice; every image belongs to one source"), "{error}");
+    let expected = "an image is listed twice, in row 2 of set/manifest.csv and in row 2 of set/manifest.csv; \
+                    every image belongs to one source";
+    assert_eq!(error, expected);
     let mixed = Data {
         source: Source::Several(vec![data.source, Source::Phantom(Phantoms { images: 10 })]),
         ..Data::default()
@@ -263,8 +299,12 @@ fn cached_and_uncached_pixels_are_bit_equal() {
     let Location::File(path) = &entries[at].location else { unreachable!() };
     fs::remove_file(place.root().join(path)).unwrap();
     assert!(cached.get(at).is_ok());
-    let error = uncached.get(at).unwrap_err().to_string();
-    assert!(error.contains(path.to_str().unwrap()), "{error}");
+    let error = format!("{:#}", anyhow::Error::from(uncached.get(at).unwrap_err()));
+    assert!(
+        error.starts_with(&format!("cannot open image {} of the catalog: ", entries[at].id)),
+        "{error}"
+    );
+    assert!(!error.contains(path.to_str().unwrap()), "{error}");
 }
 
 /// The real set: `cxr/manifest.csv` below the folder that UMBRA_REAL_DATA names.
@@ -281,8 +321,8 @@ fn real_radiographs() {
     let place = Place::new();
     let run = || {
         let start = std::time::Instant::now();
-        let keep_on = &mut |_| ControlFlow::Continue(());
-        let summary = ingest(&data, Path::new(&root), &place.catalog(), keep_on).unwrap();
+        let site = Site { data_root: Path::new(&root).to_owned(), ..place.site() };
+        let summary = ingest(&data, &site, &mut keep_on).unwrap();
         eprintln!("{} images opened in {:.2?}", summary.opened, start.elapsed());
         summary
     };

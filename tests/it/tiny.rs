@@ -1,12 +1,13 @@
 //! recipes/tiny.ron end to end: what a finished run leaves, and what running it again does.
 
 mod again;
+mod canaries;
 mod canary;
 mod extractor;
 mod report;
 
 use super::binary::{files, finished, newest};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 use umbra::data::catalog::{Catalog, Entry, Label, Split};
@@ -22,19 +23,20 @@ fn run() -> PathBuf {
 fn every_sample_comes_from_training_images_and_inherits_their_labels() {
     let entries =
         Catalog::open(&run().join("catalog.sqlite")).unwrap().entries(Split::Train).unwrap();
-    let by_key: BTreeMap<String, &Entry> = entries
-        .iter()
-        .map(|entry| (format!("{:016x}", umbra::encode::key(entry)), entry))
-        .collect();
+    let hex = |entry: &Entry| blake3::Hash::from(entry.hash).to_hex()[..16].to_owned();
+    let by_key: BTreeMap<String, &Entry> =
+        entries.iter().map(|entry| (hex(entry), entry)).collect();
     let table = read_table(&run().join("sample")).unwrap();
     let count = |strategy: &str| table.iter().filter(|row| row.strategy == strategy).count();
     assert_eq!((count("Reconstruct"), count("Interpolate"), table.len()), (64, 8, 72));
     let drawn = fs::read_dir(run().join("sample/images")).unwrap().count();
     assert_eq!(drawn, table.len(), "one row per image");
+    let mut groups = BTreeMap::new();
     for row in &table {
         let source = by_key[&row.source];
         assert_eq!((row.split.as_str(), row.synthetic), ("train", true));
-        assert_eq!(row.patient_group, source.patient.to_string());
+        let next = groups.len() + 1;
+        assert_eq!(row.patient_group, *groups.entry(source.patient).or_insert(next));
         assert_eq!(labels_of(row), source.labels, "{}", row.file);
         match row.strategy.as_str() {
             "Reconstruct" => assert_eq!((&row.source_2, row.weight), (&None, None)),
@@ -48,6 +50,31 @@ fn every_sample_comes_from_training_images_and_inherits_their_labels() {
     }
     let distinct: std::collections::BTreeSet<u64> = table.iter().map(|row| row.seed).collect();
     assert_eq!(distinct.len(), table.len(), "a seed of its own for every image");
+}
+
+/// The keys of patients are for the catalog alone; what is there to be shared has none, in no form.
+#[test]
+fn no_key_of_a_patient_leaves_the_catalog() {
+    let catalog = Catalog::open(&run().join("catalog.sqlite")).unwrap();
+    let entries = Split::ALL.into_iter().flat_map(|split| catalog.entries(split).unwrap());
+    let keys: BTreeSet<[u8; 16]> = entries.map(|entry| entry.patient.0).collect();
+    assert!(keys.len() > 100, "{}", keys.len());
+    let holds_key = |bytes: &[u8]| {
+        let is_key = |bytes: &[u8; 16]| keys.contains(bytes);
+        let read = |digits: &[u8]| -> Option<[u8; 16]> {
+            let text = std::str::from_utf8(digits).ok()?;
+            Some(u128::from_str_radix(text, 16).ok()?.to_be_bytes())
+        };
+        bytes.windows(16).any(|it| is_key(it.try_into().unwrap()))
+            || bytes.windows(32).any(|it| {
+                it.iter().all(u8::is_ascii_hexdigit) && read(it).is_some_and(|it| is_key(&it))
+            })
+    };
+    for (name, bytes) in crate::binary::files(finished()) {
+        assert_eq!(holds_key(&bytes), name == "tiny/catalog.sqlite", "{name}");
+    }
+    let key = keys.first().unwrap().iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+    assert!(holds_key(format!("patient {key}").as_bytes()), "the search finds digits too");
 }
 
 fn labels_of(row: &Sample) -> BTreeMap<String, Label> {

@@ -14,7 +14,7 @@ pub struct Counts {
     pub patients: BTreeMap<Split, u64>,
     /// Images of each dataset.
     pub datasets: BTreeMap<String, u64>,
-    /// Images left out, by kind of reason: "damaged" or "duplicate".
+    /// Images left out, by the name of the [kind](super::Kind) of reason.
     pub quarantined: BTreeMap<String, u64>,
     /// What is known about each label.
     pub labels: BTreeMap<String, LabelCounts>,
@@ -38,12 +38,15 @@ impl Counts {
     }
 }
 
+/// The rows of a query for a text and a number.
+pub(super) fn groups(connection: &Connection, sql: &str) -> rusqlite::Result<Vec<(String, u64)>> {
+    let mut statement = connection.prepare(sql)?;
+    let groups = statement.query_map([], |row| Ok((row.get(0)?, row.get::<_, i64>(1)? as u64)));
+    groups?.collect()
+}
+
 pub(super) fn count(connection: &Connection) -> rusqlite::Result<Counts> {
-    let groups = |sql: &str| -> rusqlite::Result<Vec<(String, u64)>> {
-        let mut statement = connection.prepare(sql)?;
-        let groups = statement.query_map([], |row| Ok((row.get(0)?, row.get::<_, i64>(1)? as u64)));
-        groups?.collect()
-    };
+    let groups = |sql: &str| groups(connection, sql);
     let by_split = |what: &str| -> rusqlite::Result<BTreeMap<Split, u64>> {
         let found = groups(&format!(
             "SELECT split, {what} FROM images WHERE quarantine IS NULL GROUP BY split"

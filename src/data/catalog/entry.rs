@@ -27,7 +27,7 @@ pub struct Entry {
     pub mask: Option<PathBuf>,
     /// How stored values become brightness.
     pub window: Window,
-    /// BLAKE3 of the file's bytes, or of a phantom's pixels; zeros where the file could not be opened.
+    /// BLAKE3 of width, height and decoded pixels (16 bits each); zeros where the file could not be decoded.
     pub hash: [u8; 32],
     /// The part of the data it belongs to, the same for all images of a patient.
     pub split: Split,
@@ -35,11 +35,13 @@ pub struct Entry {
     pub width: u32,
     /// Rows of the original; 0 where it could not be decoded.
     pub height: u32,
-    /// Why the image is left out of everything, if it is.
+    /// Why the image is left out of everything, if it is: `<kind>: <reason>`, the kind one of [`Kind`]'s names.
     pub quarantine: Option<String>,
 }
 
 /// Where the pixels of an image come from.
+///
+/// Not to be shown: paths have patients in their names. Logs and errors name an image by its row.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Location {
     /// A file, relative to the data root.
@@ -53,31 +55,21 @@ pub enum Location {
     },
 }
 
-impl fmt::Display for Location {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Location::File(path) => write!(f, "{}", path.display()),
-            Location::Phantom { index, .. } => write!(f, "phantom {index}"),
-        }
-    }
-}
-
-/// Stands for a patient: 128 bits of a keyed BLAKE3 of dataset and patient id.
+/// Stands for a patient: 128 bits of a BLAKE3 keyed with the [`PatientSecret`](crate::data::secret).
 ///
-/// The id itself is stored nowhere. This is a pseudonym, not anonymity: whoever holds the list of ids
-/// can compute the keys.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+/// The id itself is stored nowhere. This is a pseudonym: whoever has the ids *and* the secret can compute it.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct PatientKey(pub [u8; 16]);
 
 impl PatientKey {
-    /// The key of patient `id` of `dataset`.
-    pub fn new(dataset: &str, id: &str) -> Self {
+    /// The key of a patient who does not exist: no secret is needed.
+    pub fn of_phantom(id: &str) -> Self {
+        let dataset = "phantom";
         let mut hasher = blake3::Hasher::new_derive_key("umbra patient key v1");
         hasher.update(&(dataset.len() as u64).to_le_bytes());
         hasher.update(dataset.as_bytes());
         hasher.update(id.as_bytes());
-        let hash = hasher.finalize();
-        Self(hash.as_bytes()[..16].try_into().expect("16 bytes of 32"))
+        Self(hasher.finalize().as_bytes()[..16].try_into().expect("16 bytes of 32"))
     }
 }
 
@@ -171,20 +163,6 @@ impl Split {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn patients_of_two_datasets_are_two_patients() {
-        let keys = [
-            PatientKey::new("a", "bc"),
-            PatientKey::new("ab", "c"),
-            PatientKey::new("a", "b"),
-            PatientKey::new("b", "bc"),
-        ];
-        for (at, key) in keys.iter().enumerate() {
-            assert!(!keys[..at].contains(key), "key {at} is not new");
-        }
-        assert_eq!(keys[0], PatientKey::new("a", "bc"));
-    }
 
     #[test]
     fn uncertain_and_blank_are_unknown_not_absent() {

@@ -5,12 +5,16 @@
 //! it; everybody else only reads.
 
 mod counts;
+mod digest;
 mod entry;
-mod row;
+mod quarantine;
+mod write;
 
 pub use counts::{Counts, LabelCounts};
+pub(crate) use digest::Digest;
 pub use entry::{Entry, Label, Location, PatientKey, Split};
-pub(crate) use row::{Digest, Finish, Known, Seen};
+pub use quarantine::{Kind, Quarantine};
+pub(crate) use write::{Finish, Known, NEVER, Seen};
 
 use rusqlite::{Connection, OpenFlags, OptionalExtension, Row};
 use std::collections::BTreeMap;
@@ -18,7 +22,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 /// Version of the tables below, in `PRAGMA user_version`.
-pub const VERSION: i32 = 1;
+pub const VERSION: i32 = 2;
 
 /// "umbr", in `PRAGMA application_id`: what `file` and we know a catalog by.
 const APPLICATION: i32 = 0x756d_6272;
@@ -35,16 +39,18 @@ const TABLES: &str = "
         phantom TEXT UNIQUE,    -- seed/index
         patient BLOB NOT NULL CHECK (length(patient) = 16),
         view TEXT,
+        file_view TEXT,         -- what the file says of its view
         width INTEGER NOT NULL,
         height INTEGER NOT NULL,
-        hash BLOB CHECK (length(hash) = 32),
+        hash BLOB CHECK (length(hash) = 32),            -- of width, height and decoded pixels
+        file_hash BLOB CHECK (length(file_hash) = 32),  -- of the file's bytes
         window TEXT NOT NULL,   -- JSON
         report TEXT,
         mask TEXT,              -- relative to the data root
         mask_hash BLOB CHECK (length(mask_hash) = 32),
         split TEXT CHECK (split IN ('train', 'valid', 'test')),
-        quarantine TEXT,        -- 'damaged: …' or 'duplicate: …'
-        stamp BLOB NOT NULL,    -- hash of the files' sizes and times when they were read
+        quarantine TEXT,        -- why it is left out, as '<kind>: <reason>'
+        stamp BLOB NOT NULL,    -- hash of the files' sizes and times when they were read; zeros: open again
         described BLOB NOT NULL,-- hash of what the source said about the image
         CHECK ((path IS NULL) <> (phantom IS NULL))
     ) STRICT;
@@ -119,6 +125,20 @@ pub enum CatalogError {
         /// Why not.
         source: io::Error,
     },
+    /// The keys of its patients were made with another secret.
+    #[error(
+        "{} was made with the patient secret {found}, and this one is {given}; name that secret with \
+         --patient-secret, or remove the catalog and ingest again (patients will fall into other splits)",
+        path.display()
+    )]
+    OtherSecret {
+        /// The file.
+        path: PathBuf,
+        /// Fingerprint of the secret it was made with.
+        found: String,
+        /// Fingerprint of the one that was given.
+        given: String,
+    },
     /// SQLite says no: disk full, locked, damaged.
     #[error("catalog {}", path.display())]
     Sqlite {
@@ -167,7 +187,7 @@ impl Catalog {
 
     /// The usable images of `split`: quarantined ones are left out.
     ///
-    /// The order depends on the images' bytes alone, not on when or from where they were ingested.
+    /// The order depends on the images' pixels alone, not on when or from where they were ingested.
     pub fn entries(&self, split: Split) -> Result<Vec<Entry>, CatalogError> {
         self.finished()?;
         let filter = "split = ?1 AND quarantine IS NULL ORDER BY hash, dataset, path, phantom";
@@ -181,14 +201,14 @@ impl Catalog {
     }
 
     /// Hash, in hex, of everything in the catalog that decides a training: pixels, labels, reports, masks,
-    /// windows, views, patients and splits of the images in use.
+    /// views, patients and splits of the images in use.
     ///
     /// It is the same wherever the files are and in whatever order they were ingested.
     pub fn fingerprint(&self) -> Result<String, CatalogError> {
         self.finished()?;
-        let mut digests = self.sql(row::digests)?;
+        let mut digests = self.sql(digest::digests)?;
         digests.sort_unstable();
-        let mut hasher = blake3::Hasher::new_derive_key("umbra catalog fingerprint v1");
+        let mut hasher = blake3::Hasher::new_derive_key("umbra catalog fingerprint v2");
         digests.iter().for_each(|digest| {
             hasher.update(digest);
         });
@@ -199,6 +219,12 @@ impl Catalog {
     pub fn counts(&self) -> Result<Counts, CatalogError> {
         self.finished()?;
         self.sql(counts::count)
+    }
+
+    /// Every reason for which images are left out with the number of those images, the most frequent first.
+    pub fn reasons(&self) -> Result<Vec<(Quarantine, u64)>, CatalogError> {
+        self.finished()?;
+        self.sql(quarantine::reasons)
     }
 
     fn finished(&self) -> Result<(), CatalogError> {
@@ -221,7 +247,7 @@ impl Catalog {
         filter: &str,
         params: impl rusqlite::Params,
     ) -> Result<Vec<Entry>, CatalogError> {
-        let (vocabulary, mut labels) = self.sql(row::labels)?;
+        let (vocabulary, mut labels) = self.sql(digest::labels)?;
         let rows = self.sql(|connection| {
             let mut statement = connection.prepare(&format!(
                 "SELECT id, dataset, path, phantom, patient, view, width, height, hash, window, report, \
@@ -303,7 +329,7 @@ enum ReadError {
 fn read_entry(row: &Row<'_>) -> Result<Entry, ReadError> {
     let path: Option<String> = row.get("path")?;
     let phantom: Option<String> = row.get("phantom")?;
-    let location = row::read_location(path, phantom).ok_or(ReadError::Value("location"))?;
+    let location = write::read_location(path, phantom).ok_or(ReadError::Value("location"))?;
     let window: String = row.get("window")?;
     let split: Option<String> = row.get("split")?;
     let mask: Option<String> = row.get("mask")?;

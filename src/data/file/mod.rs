@@ -24,6 +24,7 @@ use std::{
 };
 
 use super::image::Gray;
+use super::picture;
 
 /// Version of the decoders: raised when an image is read as other values, or is refused where it was not.
 pub const VERSION: u32 = 2;
@@ -44,6 +45,8 @@ pub struct Opened {
     pub image: Gray,
     /// BLAKE3 of the file's bytes, those that were decoded.
     pub hash: [u8; 32],
+    /// How they are stored.
+    pub format: Format,
     /// Whose image it is, where a DICOM file says so.
     pub patient: Option<PatientId>,
     /// Projection, where a DICOM file names one of the standard's terms.
@@ -62,21 +65,29 @@ struct Decoded {
 /// PNG and JPEG: colour becomes luma, 0.299 R + 0.587 G + 0.114 B (ITU-R BT.601), unless its channels are equal;
 /// alpha is ignored. DICOM: stored value, modality transform, `window`, and inversion of MONOCHROME1, all in
 /// floating point; padding becomes 0. Refuses what is no projection radiograph by its SOP class, colour, multi-frame
-/// and floating-point DICOM.
+/// and floating-point DICOM, and what umbra drew.
 pub fn open(path: &Path, window: &Window) -> Result<Opened, FileError> {
-    let (Decoded { image, patient, view }, hash) = decode(path, |bytes, format| {
-        window.check()?;
-        match format {
-            Format::Dicom => dicom::read(bytes, window),
-            Format::Png | Format::Jpeg => raster::read(bytes, format, window),
+    let ((Decoded { image, patient, view }, format), hash) = decode(path, |bytes, format| {
+        if picture::is_drawn(bytes) {
+            return Err(Refusal::Drawn);
         }
+        Ok((decode_image(bytes, format, window)?, format))
     })?;
-    Ok(Opened { image, hash, patient, view })
+    Ok(Opened { image, hash, format, patient, view })
 }
 
-/// The image of [`open`] alone.
+/// The image of [`open`] alone, and of what umbra drew as well.
 pub fn read(path: &Path, window: &Window) -> Result<Gray, FileError> {
-    Ok(open(path, window)?.image)
+    let (decoded, _) = decode(path, |bytes, format| decode_image(bytes, format, window))?;
+    Ok(decoded.image)
+}
+
+fn decode_image(bytes: &[u8], format: Format, window: &Window) -> Result<Decoded, Refusal> {
+    window.check()?;
+    match format {
+        Format::Dicom => dicom::read(bytes, window),
+        Format::Png | Format::Jpeg => raster::read(bytes, format, window),
+    }
 }
 
 /// Says what is stored in a file: sizes, encoding, and statistics of the samples before any look-up table.

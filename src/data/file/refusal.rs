@@ -98,6 +98,9 @@ pub enum Refusal {
     /// The file does not say what it is.
     #[error("a DICOM file without a SOP class; only radiographs are trained on")]
     NoSopClass,
+    /// A picture of umbra's own.
+    #[error("an image that umbra drew")]
+    Drawn,
     /// More elements and sequence items than are gone through.
     #[error("a data set of more than {MAX_ELEMENTS} elements")]
     TooManyElements,
@@ -119,7 +122,7 @@ impl Refusal {
     /// Is it no radiograph, one that cannot be used, or broken?
     pub fn kind(&self) -> Kind {
         match self {
-            Self::UnknownFormat | Self::SopClass(_) | Self::NoSopClass => Kind::Other,
+            Self::UnknownFormat | Self::SopClass(_) | Self::NoSopClass | Self::Drawn => Kind::Other,
             Self::FileTooLarge(_)
             | Self::Size { .. }
             | Self::TooManyBytes(_)

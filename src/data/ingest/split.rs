@@ -1,77 +1,96 @@
 //! Who trains, who validates, who tests: by patient, official splits first.
 
-use crate::data::catalog::{Location, PatientKey, Split};
+use crate::data::catalog::{PatientKey, Split};
 use crate::data::section::Fractions;
-use crate::data::source::Listed;
+use crate::data::source::{Listed, Origin};
 use crate::random::Stream;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// The official splits divide a patient.
 #[derive(Debug, thiserror::Error)]
 #[error(
-    "{first} is in {} and {second} in {}, but both show one patient; correct the split column",
+    "{first} is in {} and {second} in {}, but both show one patient; correct the split column, or leave such \
+     patients out with data.split_conflict: Drop",
     first_split.name(), second_split.name()
 )]
 pub struct SplitError {
     /// One image of the patient.
-    first: Box<Location>,
+    first: Box<Origin>,
     first_split: Split,
     /// Another one.
-    second: Box<Location>,
+    second: Box<Origin>,
     second_split: Split,
 }
 
-/// The split of every image of `listed`, in order.
+/// One image, as far as its split depends on it.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Member<'a> {
+    pub(super) dataset: &'a str,
+    pub(super) patient: PatientKey,
+    pub(super) official: Option<Split>,
+    pub(super) is_phantom: bool,
+}
+
+/// The split of every image, in order.
+pub(super) struct Assigned {
+    pub(super) splits: Vec<Split>,
+    /// Whether the official splits divide the image's patient.
+    pub(super) is_divided: Vec<bool>,
+}
+
+/// Fails where the official splits divide a patient.
+pub(super) fn refuse_divided(listed: &[Listed]) -> Result<(), SplitError> {
+    let mut first_of: BTreeMap<PatientKey, (&Listed, Split)> = BTreeMap::new();
+    for listed in listed {
+        let Some(split) = listed.split else { continue };
+        let (first, first_split) = *first_of.entry(listed.patient).or_insert((listed, split));
+        if first_split != split {
+            return Err(SplitError {
+                first: Box::new(first.origin.clone()),
+                first_split,
+                second: Box::new(listed.origin.clone()),
+                second_split: split,
+            });
+        }
+    }
+    Ok(())
+}
+
+/// The split of every one of `members`.
 ///
 /// An official split wins. Patients without one are divided by a keyed hash of the patient: in a dataset
 /// of files each patient falls by its own hash, so that new patients move no old ones (fractions hold on
 /// average); phantoms fill the fractions exactly, as far as whole patients can. A dataset with an official
 /// split fills only the splits which that split has: no test set is invented.
-pub(super) fn assign(
-    listed: &[Listed],
-    fractions: &Fractions,
-    seed: u64,
-) -> Result<Vec<Split>, SplitError> {
-    let mut split_of = official(listed)?;
+pub(super) fn assign(members: &[Member<'_>], fractions: &Fractions, seed: u64) -> Assigned {
+    let mut split_of: BTreeMap<PatientKey, Split> = BTreeMap::new();
+    let mut divided: BTreeSet<PatientKey> = BTreeSet::new();
     let mut used_by: BTreeMap<&str, BTreeSet<Split>> = BTreeMap::new();
-    for listed in listed {
-        used_by.entry(&listed.dataset).or_default().extend(listed.split);
+    for member in members {
+        used_by.entry(member.dataset).or_default().extend(member.official);
+        if let Some(split) = member.official
+            && *split_of.entry(member.patient).or_insert(split) != split
+        {
+            divided.insert(member.patient);
+        }
     }
     let stream = Stream::new(seed, "data/split");
     let mut phantoms: BTreeMap<PatientKey, u64> = BTreeMap::new();
     let mut by_hash: BTreeMap<PatientKey, Split> = BTreeMap::new();
-    for listed in listed.iter().filter(|it| !split_of.contains_key(&it.patient)) {
-        match listed.location {
-            Location::Phantom { .. } => *phantoms.entry(listed.patient).or_default() += 1,
-            Location::File(_) => {
-                let allowed = &used_by[listed.dataset.as_str()];
-                let split = fall(fractions, allowed, place(stream, listed.patient));
-                by_hash.insert(listed.patient, split);
-            }
+    for member in members.iter().filter(|it| !split_of.contains_key(&it.patient)) {
+        if member.is_phantom {
+            *phantoms.entry(member.patient).or_default() += 1;
+        } else {
+            let allowed = &used_by[member.dataset];
+            by_hash.insert(member.patient, fall(fractions, allowed, place(stream, member.patient)));
         }
     }
     split_of.append(&mut by_hash);
     split_of.extend(fill_exactly(&phantoms, fractions, stream));
-    Ok(listed.iter().map(|listed| split_of[&listed.patient]).collect())
-}
-
-/// The split of every patient who has an official one.
-fn official(listed: &[Listed]) -> Result<BTreeMap<PatientKey, Split>, SplitError> {
-    let mut first_of: BTreeMap<PatientKey, (&Location, Split)> = BTreeMap::new();
-    for listed in listed {
-        let Some(split) = listed.split else { continue };
-        let (first, first_split) =
-            *first_of.entry(listed.patient).or_insert((&listed.location, split));
-        if first_split != split {
-            return Err(SplitError {
-                first: Box::new(first.clone()),
-                first_split,
-                second: Box::new(listed.location.clone()),
-                second_split: split,
-            });
-        }
+    Assigned {
+        splits: members.iter().map(|member| split_of[&member.patient]).collect(),
+        is_divided: members.iter().map(|member| divided.contains(&member.patient)).collect(),
     }
-    Ok(first_of.into_iter().map(|(patient, (_, split))| (patient, split)).collect())
 }
 
 /// Where in [0, 1) a patient lies.
@@ -153,7 +172,7 @@ mod tests {
     use super::*;
 
     fn images_of(sizes: impl Iterator<Item = u64>) -> BTreeMap<PatientKey, u64> {
-        let key = |at: usize| PatientKey::new("test", &at.to_string());
+        let key = |at: usize| PatientKey::of_phantom(&at.to_string());
         sizes.enumerate().map(|(at, images)| (key(at), images)).collect()
     }
 

@@ -46,6 +46,9 @@ pub enum PictureError {
     Artifact(#[from] ArtifactError),
 }
 
+/// The keyword by which umbra knows its own pictures.
+const RECIPE: &str = "umbra:recipe";
+
 impl Provenance<'_> {
     /// Keyword and text for [`gray_png`]: synthetic, by umbra, not for clinical use.
     pub fn text(&self) -> Vec<(String, String)> {
@@ -57,12 +60,31 @@ impl Provenance<'_> {
             ("Description", description),
             ("Disclaimer", "Contains synthetic images. Not for clinical use."),
             ("Software", concat!("umbra ", env!("CARGO_PKG_VERSION"))),
-            ("umbra:recipe", self.recipe),
+            (RECIPE, self.recipe),
             ("umbra:seed", &self.seed.to_string()),
         ]
         .map(|(keyword, text)| (keyword.to_owned(), text.to_owned()))
         .to_vec()
     }
+}
+
+/// True for a PNG with umbra's [`Provenance`] in it: `umbra:recipe` among the texts before its pixels.
+pub(crate) fn is_drawn(png: &[u8]) -> bool {
+    let Some(mut rest) = png.strip_prefix(b"\x89PNG\r\n\x1a\n") else { return false };
+    // A chunk: length of its data, four letters, data, checksum.
+    while let Some((head, tail)) = rest.split_first_chunk::<8>() {
+        let [a, b, c, d, kind @ ..] = *head;
+        let length = u32::from_be_bytes([a, b, c, d]) as usize;
+        let is_text = matches!(&kind, b"tEXt" | b"iTXt");
+        if is_text && tail.starts_with(RECIPE.as_bytes()) {
+            return true;
+        }
+        if &kind == b"IDAT" || tail.len() < length.saturating_add(4) {
+            return false;
+        }
+        rest = &tail[length + 4..];
+    }
+    false
 }
 
 /// Writes `image` with 8 bits and its provenance; the file is whole or absent.

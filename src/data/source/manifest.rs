@@ -1,17 +1,23 @@
 //! A CSV with one row per image.
 
+mod columns;
 mod labels;
+mod quotes;
 
-use super::{Listed, SourceError, below_root, last_name};
-use crate::data::catalog::{Location, PatientKey, Split};
+pub use columns::Columns;
+
+use super::{Ground, Listing, Origin, SourceError, below_root};
+use columns::Places;
 use csv::StringRecord;
-use labels::Said;
+use quotes::Quotes;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{self, Read as _, Seek as _};
 use std::path::{Path, PathBuf};
 
 /// A CSV with one row per image: a byte order mark, quoted fields over several lines, either line
-/// ending and empty trailing columns are all fine.
+/// ending and empty trailing columns are all fine. Names of files, patients and splits stay on one line.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Manifest {
@@ -19,48 +25,6 @@ pub struct Manifest {
     pub path: PathBuf,
     /// Which column means what.
     pub columns: Columns,
-}
-
-/// Which column means what. A column that is named must be there; `None` says that there is none.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Columns {
-    /// The image file.
-    pub file: String,
-    /// Who it shows; never empty, because the split needs it. Stored only as a keyed hash.
-    pub patient: String,
-    /// The official split (train, val, test …). It wins over the recipe's fractions.
-    pub split: Option<String>,
-    /// The dataset, where one table mixes several. Without it, the table's folder is the dataset.
-    pub dataset: Option<String>,
-    /// Projection.
-    pub view: Option<String>,
-    /// Names of what is present, separated by `|`. A name that occurs anywhere in a dataset is absent
-    /// where that dataset's rows leave it out, and unknown in other datasets. `No Finding` alone says
-    /// that all are absent; an empty field says nothing.
-    pub labels: Option<String>,
-    /// Columns that each hold one label: 1 present, 0 absent, -1 and blank unknown, as CheXpert has it.
-    pub findings: Vec<String>,
-    /// Free text about the image.
-    pub report: Option<String>,
-    /// A mask file, or nothing.
-    pub mask: Option<String>,
-}
-
-impl Default for Columns {
-    fn default() -> Self {
-        Self {
-            file: "file".into(),
-            patient: "patient_id".into(),
-            split: Some("split".into()),
-            dataset: Some("dataset".into()),
-            view: Some("view".into()),
-            labels: Some("labels".into()),
-            findings: Vec::new(),
-            report: None,
-            mask: Some("mask_file".into()),
-        }
-    }
 }
 
 impl Manifest {
@@ -80,33 +44,47 @@ impl Manifest {
         }
     }
 
-    pub(super) fn list(&self, data_root: &Path) -> Result<Vec<Listed>, SourceError> {
-        let table = self.below(data_root)?;
-        let mut reader = open(data_root, &table)?;
+    pub(super) fn list(&self, ground: &Ground<'_>) -> Result<Listing, SourceError> {
+        let table = self.below(ground.data_root)?;
+        let secret = ground.secret.ok_or(SourceError::NoSecret)?;
+        let mut reader = open(ground.data_root, &table)?;
         let header = header(&mut reader, &table)?;
         let places = Places::find(&self.columns, &table, &header)?;
-        let mut rows = Vec::new();
+        let origin = Origin::whole(&table.display().to_string());
+        let mut images = Vec::new();
         let mut said = Vec::new();
         let mut first_row_of = BTreeMap::new();
-        for (at, record) in reader.records().enumerate() {
-            let row = at as u64 + 2;
-            let fault = |what: String| SourceError::Row { path: table.clone(), row, what };
-            let record = record.map_err(|error| fault(csv_reason(&error)))?;
-            check_length(&record, &header).map_err(fault)?;
-            let listed = places.read(&record, data_root, &table).map_err(fault)?;
-            if let Some(first) = first_row_of.insert(listed.location.clone(), row) {
-                return Err(fault(format!(
-                    "lists the file of row {first} again; one row per image is needed"
-                )));
+        let mut record = StringRecord::new();
+        for row in 2.. {
+            let fault = |row, what| SourceError::Row { path: table.clone(), row, what };
+            let is_there = reader.read_record(&mut record);
+            check_quotes(&reader, &table)?;
+            if !is_there.map_err(|error| fault(row, csv_reason(&error)))? {
+                break;
             }
-            said.push(places.said(&record).map_err(fault)?);
-            rows.push(listed);
+            check_length(&record, &header).map_err(|what| fault(row, what))?;
+            let listed = places
+                .read(&record, ground.data_root, &table, origin.row(row), secret)
+                .map_err(|what| fault(row, what))?;
+            if let Some(first) = first_row_of.insert(listed.location.clone(), row) {
+                let what =
+                    format!("lists the file of row {first} again; one row per image is needed");
+                return Err(fault(row, what));
+            }
+            said.push(places.said(&record).map_err(|what| fault(row, what))?);
+            images.push(listed);
         }
-        if rows.is_empty() {
+        if images.is_empty() {
             return Err(SourceError::Empty { path: table });
         }
-        labels::fill(&mut rows, &said);
-        Ok(rows)
+        let (rows, listed) = (reader.get_ref().num_records() - 1, images.len() as u64);
+        if rows != listed {
+            let what = format!("is the last, but {listed} were read; the table is no plain CSV");
+            return Err(SourceError::Row { path: table, row: rows + 1, what });
+        }
+        tracing::info!("{}: {rows} rows read, {listed} images listed", table.display());
+        labels::fill(&mut images, &said);
+        Ok(Listing { images, passed_over: BTreeMap::new() })
     }
 
     fn below(&self, data_root: &Path) -> Result<PathBuf, SourceError> {
@@ -115,122 +93,61 @@ impl Manifest {
     }
 }
 
-/// Where each column is in this table.
-struct Places {
-    file: usize,
-    patient: usize,
-    split: Option<usize>,
-    dataset: Option<usize>,
-    view: Option<usize>,
-    labels: Option<usize>,
-    findings: Vec<(String, usize)>,
-    report: Option<usize>,
-    mask: Option<usize>,
-}
-
-impl Places {
-    fn find(columns: &Columns, table: &Path, header: &StringRecord) -> Result<Self, SourceError> {
-        let missing = |column: &str, field, hint| SourceError::Column {
-            path: table.to_owned(),
-            column: column.to_owned(),
-            field,
-            known: header
-                .iter()
-                .filter(|name| !name.is_empty())
-                .map(|name| format!("`{name}`"))
-                .collect::<Vec<_>>()
-                .join(", "),
-            hint,
-        };
-        let place = |name: &str| header.iter().position(|known| known.trim() == name);
-        let needed = |name: &str, field| place(name).ok_or_else(|| missing(name, field, ""));
-        let optional = |name: &Option<String>, field| match name {
-            None => Ok(None),
-            Some(name) => match place(name) {
-                None => Err(missing(name, field, ", to None if there is none")),
-                found => Ok(found),
-            },
-        };
-        Ok(Self {
-            file: needed(&columns.file, "file")?,
-            patient: needed(&columns.patient, "patient")?,
-            split: optional(&columns.split, "split")?,
-            dataset: optional(&columns.dataset, "dataset")?,
-            view: optional(&columns.view, "view")?,
-            labels: optional(&columns.labels, "labels")?,
-            findings: columns
-                .findings
-                .iter()
-                .map(|name| Ok((name.clone(), needed(name, "findings")?)))
-                .collect::<Result<_, _>>()?,
-            report: optional(&columns.report, "report")?,
-            mask: optional(&columns.mask, "mask")?,
-        })
-    }
-
-    /// The row without its labels, or what is wrong with it.
-    fn read(
-        &self,
-        record: &StringRecord,
-        data_root: &Path,
-        table: &Path,
-    ) -> Result<Listed, String> {
-        let folder = table.parent().unwrap_or(Path::new(""));
-        let text = |at: Option<usize>| {
-            at.and_then(|at| record.get(at)).map(str::trim).filter(|text| !text.is_empty())
-        };
-        let below = |file: &str| {
-            below_root(data_root, folder, Path::new(file)).ok_or_else(|| {
-                format!("file {file} is outside the data root; files must stay below it")
-            })
-        };
-        let file = text(Some(self.file)).ok_or("file name is empty")?;
-        let patient = text(Some(self.patient)).ok_or("patient id is empty; the split needs it")?;
-        let split = match text(self.split) {
-            None => None,
-            Some(name) => Some(Split::from_name(name).ok_or_else(|| {
-                format!("split is `{name}`; expected train, val (valid, validate) or test")
-            })?),
-        };
-        let dataset = text(self.dataset).map_or_else(|| last_name(folder), str::to_owned);
-        Ok(Listed {
-            location: Location::File(below(file)?),
-            patient: PatientKey::new(&dataset, patient),
-            dataset,
-            view: text(self.view).map(str::to_owned),
-            labels: BTreeMap::new(),
-            report: text(self.report).map(str::to_owned),
-            mask: text(self.mask).map(below).transpose()?,
-            split,
-        })
-    }
-
-    fn said(&self, record: &StringRecord) -> Result<Said, String> {
-        let names = self.labels.and_then(|at| record.get(at)).unwrap_or_default();
-        let numbers =
-            self.findings.iter().map(|(name, at)| (name, record.get(*at).unwrap_or_default()));
-        Said::read(names, numbers)
-    }
-}
-
-fn open(data_root: &Path, table: &Path) -> Result<csv::Reader<std::fs::File>, SourceError> {
+/// The reader, and not yet a byte of it taken.
+fn open(data_root: &Path, table: &Path) -> Result<csv::Reader<Quotes<File>>, SourceError> {
     let path = data_root.join(table);
-    let file = std::fs::File::open(&path)
-        .map_err(|source| SourceError::Read { path: table.to_owned(), source })?;
+    let read = |source| SourceError::Read { path: table.to_owned(), source };
+    let refuse = |what| SourceError::Table { path: table.to_owned(), what };
+    // Before it is opened: a pipe would wait for somebody to write.
+    if !path.metadata().map_err(read)?.is_file() {
+        return Err(refuse("is not a regular file; expected a CSV"));
+    }
+    let mut file = File::open(&path).map_err(read)?;
+    let mut start = [0; 4];
+    let num_bytes = read_some(&mut file, &mut start).map_err(read)?;
+    match &start[..num_bytes] {
+        [0x1f, 0x8b, ..] => {
+            return Err(refuse("is compressed with gzip; unpack it with gunzip first"));
+        }
+        [b'P', b'K', 3, 4] => {
+            return Err(refuse("is a ZIP archive or a spreadsheet; save it as CSV first"));
+        }
+        [0xff, 0xfe, ..] | [0xfe, 0xff, ..] => {
+            return Err(refuse("is text in UTF-16; save it as UTF-8"));
+        }
+        _ => file.rewind().map_err(read)?,
+    }
     // Flexible, because real tables end some of their rows with stray commas; lengths are checked below.
-    Ok(csv::ReaderBuilder::new().flexible(true).from_reader(file))
+    Ok(csv::ReaderBuilder::new().flexible(true).from_reader(Quotes::new(file)))
+}
+
+/// As many bytes as there are, up to all of `buffer`.
+fn read_some(file: &mut File, buffer: &mut [u8]) -> io::Result<usize> {
+    let mut bytes = Vec::new();
+    file.take(buffer.len() as u64).read_to_end(&mut bytes)?;
+    buffer[..bytes.len()].copy_from_slice(&bytes);
+    Ok(bytes.len())
 }
 
 fn header(
-    reader: &mut csv::Reader<std::fs::File>,
+    reader: &mut csv::Reader<Quotes<File>>,
     table: &Path,
 ) -> Result<StringRecord, SourceError> {
     let header = reader.headers().cloned();
+    check_quotes(reader, table)?;
     header.map_err(|error| SourceError::Row {
         path: table.to_owned(),
         row: 1,
         what: csv_reason(&error),
     })
+}
+
+/// Fails once the table's end was seen, and it lies within quotation marks.
+fn check_quotes(reader: &csv::Reader<Quotes<File>>, table: &Path) -> Result<(), SourceError> {
+    let Some(row) = reader.get_ref().never_closed() else { return Ok(()) };
+    let what = "a quotation mark that opens a field is never closed, and the field takes in all rows after it; \
+                close it, or double it if it is part of the text";
+    Err(SourceError::Row { path: table.to_owned(), row, what: what.to_owned() })
 }
 
 /// A row of another length than the header has shifted columns, unless only empty ones differ.

@@ -11,10 +11,13 @@ pub use manifest::{Columns, Manifest};
 pub use phantom::Phantoms;
 
 use super::catalog::{Label, Location, PatientKey, Split};
+use super::secret::PatientSecret;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use std::fmt;
 use std::io;
 use std::path::{Component, Path, PathBuf};
+use std::sync::Arc;
 
 /// Where images come from.
 // A recipe holds a handful: boxing the largest would only hide it.
@@ -31,12 +34,38 @@ pub enum Source {
     Several(Vec<Source>),
 }
 
+/// What listing needs to know beside the source.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Ground<'a> {
+    /// Where relative paths start.
+    pub(crate) data_root: &'a Path,
+    /// A folder that is never looked into: where umbra writes.
+    pub(crate) own_output: Option<&'a Path>,
+    /// Makes the keys of patients; phantoms need none.
+    pub(crate) secret: Option<&'a PatientSecret>,
+    /// The phantoms' seed.
+    pub(crate) seed: u64,
+}
+
+/// What a source lists.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(crate) struct Listing {
+    pub(crate) images: Vec<Listed>,
+    /// Names below folders that are no files to read, by what they are instead.
+    pub(crate) passed_over: BTreeMap<&'static str, u64>,
+}
+
 /// One image as its source describes it, before anybody has opened it.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Listed {
     pub(crate) dataset: String,
     pub(crate) location: Location,
+    /// Who says so.
+    pub(crate) origin: Origin,
+    /// Whose image it is, as far as the source knows.
     pub(crate) patient: PatientKey,
+    /// True where a DICOM file itself says whose it is; then `patient` is for files of other formats.
+    pub(crate) is_patient_in_file: bool,
     pub(crate) view: Option<String>,
     pub(crate) labels: BTreeMap<String, Label>,
     pub(crate) report: Option<String>,
@@ -44,7 +73,35 @@ pub(crate) struct Listed {
     pub(crate) split: Option<Split>,
 }
 
-/// Why a source cannot be listed. Patient ids never appear here.
+/// Where an image is listed. May be shown: it has the recipe's words and a number, and no path of an image.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Origin {
+    source: Arc<str>,
+    row: Option<u64>,
+}
+
+impl Origin {
+    /// Something in `source`, and nothing closer is known.
+    fn whole(source: &str) -> Self {
+        Self { source: source.into(), row: None }
+    }
+
+    /// The same source's row `row`, as a spreadsheet counts.
+    fn row(&self, row: u64) -> Self {
+        Self { source: Arc::clone(&self.source), row: Some(row) }
+    }
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.row {
+            Some(row) => write!(f, "row {row} of {}", self.source),
+            None => write!(f, "{}", self.source),
+        }
+    }
+}
+
+/// Why a source cannot be listed. Neither patient ids nor paths of images appear here: paths are the recipe's own.
 #[derive(Debug, thiserror::Error)]
 pub enum SourceError {
     /// The folder or table is not there, or not ours to read.
@@ -55,7 +112,28 @@ pub enum SourceError {
         /// Why not.
         source: io::Error,
     },
-    /// The table's text is not CSV.
+    /// A folder below the one that the recipe names is not ours to read.
+    #[error(
+        "cannot read a folder {depth} levels below {}; find {0} -type d ! -readable shows which",
+        path.display()
+    )]
+    Below {
+        /// The folder that the recipe names, relative to the data root.
+        path: PathBuf,
+        /// How far below.
+        depth: usize,
+        /// Why not.
+        source: io::Error,
+    },
+    /// The table is a pipe, a device, compressed, or something else that is no text with commas.
+    #[error("{} {what}", path.display())]
+    Table {
+        /// The table, relative to the data root.
+        path: PathBuf,
+        /// What it is, and what to do.
+        what: &'static str,
+    },
+    /// The table's text is not CSV, or says what cannot be.
     #[error("{}, row {row}: {what}", path.display())]
     Row {
         /// The table, relative to the data root.
@@ -65,14 +143,16 @@ pub enum SourceError {
         /// What is wrong with it.
         what: String,
     },
-    /// A column that the recipe relies on is not in the table.
+    /// A column that the recipe relies on is not in the table, or there twice.
     #[error(
-        "{} has no column `{column}`; it has {known}; set columns.{field} in the recipe{hint}",
+        "{} has {found} `{column}`; it has {known}; set columns.{field} in the recipe{hint}",
         path.display()
     )]
     Column {
         /// The table, relative to the data root.
         path: PathBuf,
+        /// `no column`, or `2 columns`.
+        found: String,
         /// What was looked for.
         column: String,
         /// The recipe's name for it.
@@ -94,26 +174,40 @@ pub enum SourceError {
         /// The folder or table, relative to the data root.
         path: PathBuf,
     },
-    /// A file name that a catalog cannot hold.
-    #[error("{} holds a file whose name is not UTF-8; rename it", path.display())]
-    NotUtf8 {
-        /// The folder, relative to the data root.
-        path: PathBuf,
-    },
+    /// Real patients, and nothing to make keys of them with.
+    #[error("files need a patient secret, and none was given")]
+    NoSecret,
 }
 
 impl Source {
-    /// Every image of the source, in the source's own order. `seed` is the phantoms'.
-    pub(crate) fn list(&self, data_root: &Path, seed: u64) -> Result<Vec<Listed>, SourceError> {
+    /// Every image of the source, in the source's own order.
+    pub(crate) fn list(&self, ground: &Ground<'_>) -> Result<Listing, SourceError> {
         match self {
-            Source::Phantom(phantoms) => Ok(phantoms.list(seed)),
-            Source::Folder(folder) => folder.list(data_root),
-            Source::Manifest(manifest) => manifest.list(data_root),
-            Source::Several(sources) => {
-                let lists: Result<Vec<_>, _> =
-                    sources.iter().map(|source| source.list(data_root, seed)).collect();
-                Ok(lists?.concat())
+            Source::Phantom(phantoms) => {
+                Ok(Listing { images: phantoms.list(ground.seed), ..Listing::default() })
             }
+            Source::Folder(folder) => folder.list(ground),
+            Source::Manifest(manifest) => manifest.list(ground),
+            Source::Several(sources) => {
+                let mut all = Listing::default();
+                for source in sources {
+                    let mut listing = source.list(ground)?;
+                    all.images.append(&mut listing.images);
+                    for (what, names) in listing.passed_over {
+                        *all.passed_over.entry(what).or_default() += names;
+                    }
+                }
+                Ok(all)
+            }
+        }
+    }
+
+    /// True where there are real patients, whose keys need a secret.
+    pub fn has_patients(&self) -> bool {
+        match self {
+            Source::Phantom(_) => false,
+            Source::Folder(_) | Source::Manifest(_) => true,
+            Source::Several(sources) => sources.iter().any(Source::has_patients),
         }
     }
 

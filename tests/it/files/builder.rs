@@ -14,24 +14,24 @@ use umbra::data::{
     image::Gray,
 };
 
-pub(super) const IMPLICIT: &str = uids::IMPLICIT_VR_LITTLE_ENDIAN;
-pub(super) const EXPLICIT: &str = uids::EXPLICIT_VR_LITTLE_ENDIAN;
+pub(crate) const IMPLICIT: &str = uids::IMPLICIT_VR_LITTLE_ENDIAN;
+pub(crate) const EXPLICIT: &str = uids::EXPLICIT_VR_LITTLE_ENDIAN;
 #[allow(deprecated)]
-pub(super) const BIG_ENDIAN: &str = uids::EXPLICIT_VR_BIG_ENDIAN;
-pub(super) const DEFLATED: &str = uids::DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN;
-pub(super) const RLE: &str = uids::RLE_LOSSLESS;
+pub(crate) const BIG_ENDIAN: &str = uids::EXPLICIT_VR_BIG_ENDIAN;
+pub(crate) const DEFLATED: &str = uids::DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN;
+pub(crate) const RLE: &str = uids::RLE_LOSSLESS;
 
 /// A look-up table as a LUT sequence holds it.
 #[derive(Debug, Clone)]
-pub(super) struct Table {
-    pub(super) first: i32,
-    pub(super) bits: u16,
-    pub(super) entries: Vec<u16>,
+pub(crate) struct Table {
+    pub(crate) first: i32,
+    pub(crate) bits: u16,
+    pub(crate) entries: Vec<u16>,
 }
 
 /// A file in the making.
 #[derive(Debug, Clone)]
-pub(super) struct Builder {
+pub(crate) struct Builder {
     object: InMemDicomObject,
     syntax: &'static str,
 }
@@ -39,7 +39,7 @@ pub(super) struct Builder {
 impl Builder {
     /// A grey image; the words are what is in the pixel data, not yet shifted or masked. 8 bits are allocated if
     /// `layout` says so.
-    pub(super) fn grey(
+    pub(crate) fn grey(
         syntax: &'static str,
         [rows, columns]: [u16; 2],
         layout: [u16; 3],
@@ -69,36 +69,36 @@ impl Builder {
         file
     }
 
-    pub(super) fn put(&mut self, tag: Tag, vr: VR, value: PrimitiveValue) {
+    pub(crate) fn put(&mut self, tag: Tag, vr: VR, value: PrimitiveValue) {
         self.object.put(DataElement::new(tag, vr, value));
     }
 
-    pub(super) fn text(&mut self, tag: Tag, vr: VR, text: &str) {
+    pub(crate) fn text(&mut self, tag: Tag, vr: VR, text: &str) {
         self.put(tag, vr, PrimitiveValue::from(text));
     }
 
-    pub(super) fn word(&mut self, tag: Tag, value: u16) {
+    pub(crate) fn word(&mut self, tag: Tag, value: u16) {
         self.put(tag, VR::US, PrimitiveValue::from(value));
     }
 
     /// A number whose representation follows the samples' sign, as padding values have.
-    pub(super) fn sample(&mut self, tag: Tag, value: i32, signed: bool) {
+    pub(crate) fn sample(&mut self, tag: Tag, value: i32, signed: bool) {
         match signed {
             true => self.put(tag, VR::SS, PrimitiveValue::from(value as i16)),
             false => self.put(tag, VR::US, PrimitiveValue::from(value as u16)),
         }
     }
 
-    pub(super) fn signed(&mut self) {
+    pub(crate) fn signed(&mut self) {
         self.word(tags::PIXEL_REPRESENTATION, 1);
     }
 
-    pub(super) fn rescale(&mut self, slope: f64, intercept: f64) {
+    pub(crate) fn rescale(&mut self, slope: f64, intercept: f64) {
         self.text(tags::RESCALE_SLOPE, VR::DS, &slope.to_string());
         self.text(tags::RESCALE_INTERCEPT, VR::DS, &intercept.to_string());
     }
 
-    pub(super) fn window(&mut self, center: f64, width: f64, function: &str) {
+    pub(crate) fn window(&mut self, center: f64, width: f64, function: &str) {
         self.text(tags::WINDOW_CENTER, VR::DS, &format!("{center}\\1"));
         self.text(tags::WINDOW_WIDTH, VR::DS, &format!("{width}\\7"));
         if !function.is_empty() {
@@ -106,7 +106,7 @@ impl Builder {
         }
     }
 
-    pub(super) fn table(&mut self, sequence: Tag, table: &Table) {
+    pub(crate) fn table(&mut self, sequence: Tag, table: &Table) {
         let numbers = [table.entries.len() as i32, table.first, i32::from(table.bits)];
         let descriptor = if table.first < 0 {
             let numbers = numbers.map(|number| number as i16);
@@ -125,24 +125,24 @@ impl Builder {
     }
 
     /// A sequence of items without attributes.
-    pub(super) fn empty_items(&mut self, sequence: Tag, count: usize) {
+    pub(crate) fn empty_items(&mut self, sequence: Tag, count: usize) {
         let items = vec![InMemDicomObject::new_empty(); count];
         let items = DataSetSequence::new(items, Length::UNDEFINED);
         self.object.put(DataElement::new(sequence, VR::SQ, Value::Sequence(items)));
     }
 
-    pub(super) fn remove(&mut self, tag: Tag) {
+    pub(crate) fn remove(&mut self, tag: Tag) {
         self.object.remove_element(tag);
     }
 
-    pub(super) fn fragments(&mut self, fragments: Vec<Vec<u8>>) {
+    pub(crate) fn fragments(&mut self, fragments: Vec<Vec<u8>>) {
         let sequence = PixelFragmentSequence::new_fragments(fragments);
         let element = DataElement::new(tags::PIXEL_DATA, VR::OB, Value::PixelSequence(sequence));
         self.object.put(element);
     }
 
     /// The file's bytes.
-    pub(super) fn bytes(&self) -> Vec<u8> {
+    pub(crate) fn bytes(&self) -> Vec<u8> {
         let meta = FileMetaTableBuilder::new().transfer_syntax(self.syntax);
         let mut bytes = Vec::new();
         self.object.clone().with_meta(meta).unwrap().write_all(&mut bytes).unwrap();
@@ -151,26 +151,26 @@ impl Builder {
 }
 
 /// A folder for one file at a time.
-pub(super) struct Desk(TempDir);
+pub(crate) struct Desk(TempDir);
 
 impl Desk {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self(tempfile::tempdir().unwrap())
     }
 
-    pub(super) fn put(&self, bytes: &[u8]) -> PathBuf {
+    pub(crate) fn put(&self, bytes: &[u8]) -> PathBuf {
         let path = self.0.path().join("image");
         std::fs::write(&path, bytes).unwrap();
         path
     }
 
-    pub(super) fn read(&self, bytes: &[u8], window: &Window) -> Result<Gray, Refusal> {
+    pub(crate) fn read(&self, bytes: &[u8], window: &Window) -> Result<Gray, Refusal> {
         refusal(&self.put(bytes), window)
     }
 }
 
 /// Reads a file that is there.
-pub(super) fn refusal(path: &Path, window: &Window) -> Result<Gray, Refusal> {
+pub(crate) fn refusal(path: &Path, window: &Window) -> Result<Gray, Refusal> {
     read(path, window).map_err(|error| match error {
         FileError::Refused { reason, .. } => reason,
         other => panic!("{other}"),

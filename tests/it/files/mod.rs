@@ -1,6 +1,6 @@
 //! Image files, whole: real ones where there are any, and generated ones.
 
-mod builder;
+pub(crate) mod builder;
 mod damage;
 mod golden;
 mod grid;

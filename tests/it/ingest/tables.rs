@@ -91,7 +91,8 @@ fn wrong_tables_get_one_sentence() {
     place.table("file,patient_id,split\na.png,p,holdout\n");
     let columns = Columns { split: Some("split".into()), ..bare_columns() };
     let error = place.ingest(&manifest(columns)).unwrap_err().to_string();
-    assert!(error.contains("row 2: split is `holdout`"), "{error}");
+    assert!(error.contains("row 2: split is a word that means none; expected train"), "{error}");
+    assert!(!error.contains("holdout"), "{error}");
     place.table("file,patient_id\na.png,p\n");
     let faults = manifest(Columns::default()).check(&place.root());
     assert!(faults[0].contains("has no column `split`"), "{faults:?}");
@@ -101,4 +102,74 @@ fn wrong_tables_get_one_sentence() {
         ..Data::default()
     });
     assert_eq!(error.unwrap_err().to_string(), "cannot read no.csv");
+}
+
+/// A CSV reader takes all that follows an open quotation mark for one field: rows would vanish.
+#[test]
+fn no_row_vanishes_behind_a_quotation_mark() {
+    let place = Place::new();
+    (0..3).for_each(|shade| place.image(&format!("{shade}.png"), shade));
+    for (table, expected) in [
+        (
+            "file,patient_id\n0.png,\"a\n1.png,b\n2.png,c\n",
+            "row 2: a quotation mark that opens a field is never",
+        ),
+        (
+            "file,patient_id\n0.png,a\n1.png,\"b\n2.png,c\n",
+            "row 3: a quotation mark that opens a field is never",
+        ),
+        ("\"file,patient_id\n0.png,a\n", "row 1: a quotation mark that opens a field is never"),
+        ("file,patient_id\n0.png,\"a\n1.png\",b\n", "row 2: has 3 columns"),
+        (
+            "file,patient_id\n0.png,\"a\n1.png,b\"\n2.png,c\n",
+            "row 2: patient id holds a line break",
+        ),
+        ("patient_id,file\na,\"0.png\n1.png\"\n", "row 2: file name holds a line break"),
+    ] {
+        place.table(table);
+        let error = place.ingest(&manifest(bare_columns())).unwrap_err().to_string();
+        assert!(error.contains(expected), "{table:?}: {error}");
+        assert!(!error.contains(".png"), "{error}");
+    }
+    place.table("file,patient_id,split\n0.png,a,\"train\r\nval\"\n");
+    let columns = Columns { split: Some("split".into()), ..bare_columns() };
+    let error = place.ingest(&manifest(columns)).unwrap_err().to_string();
+    assert!(error.contains("row 2: split holds a line break"), "{error}");
+    place.table("\u{feff}\"file\",\"patient_id\"\r\n\r\n\"0.png\",\"a\"\r\n1.png,\"b \"\"c\"\"\"");
+    assert_eq!(place.ingest(&manifest(bare_columns())).unwrap().listed, 2);
+}
+
+#[test]
+fn tables_that_are_no_plain_csv_are_told_what_to_become() {
+    let place = Place::new();
+    place.image("0.png", 0);
+    let write = |bytes: &[u8]| fs::write(place.root().join("set/manifest.csv"), bytes).unwrap();
+    let said = || place.ingest(&manifest(bare_columns())).unwrap_err().to_string();
+    for (bytes, expected) in [
+        (
+            &b"\x1f\x8b\x08\x00 and so on"[..],
+            "is compressed with gzip; unpack it with gunzip first",
+        ),
+        (b"PK\x03\x04 and so on", "is a ZIP archive or a spreadsheet; save it as CSV first"),
+        (b"\xff\xfef\0i\0l\0e\0", "is text in UTF-16; save it as UTF-8"),
+        (b"file;patient_id\n0.png;a\n", "write it with commas"),
+        (b"file\tpatient_id\n0.png\ta\n", "write it with commas"),
+        (
+            b"file,patient_id,file\n0.png,a,b\n",
+            "has 2 columns called `file`; it has `file`, `patient_id`, `file`; set columns.file in the recipe, or \
+             remove all but one",
+        ),
+        (b"", "has no column `file`"),
+    ] {
+        write(bytes);
+        assert!(said().contains(expected), "{}", said());
+    }
+    write(format!("0.png,{CANARY}\n1.png,b\n").as_bytes());
+    assert!(said().contains("it has data in its first row"), "{}", said());
+    assert!(!said().contains(CANARY), "{}", said());
+    fs::remove_file(place.root().join("set/manifest.csv")).unwrap();
+    super::folders::fifo(&place.root().join("set/manifest.csv"));
+    assert!(said().contains("is not a regular file; expected a CSV"), "{}", said());
+    let faults = manifest(bare_columns()).check(&place.root());
+    assert!(faults[0].contains("is not a regular file"), "{faults:?}");
 }

@@ -29,7 +29,7 @@ impl Said {
             .filter(|(name, _)| *name != NO_FINDING)
             .map(|(name, text)| match Label::from_number(text) {
                 Some(label) => Ok((name.clone(), label)),
-                None => Err(format!("label `{name}` is `{text}`; expected 1, 0, -1 or nothing")),
+                None => Err(format!("label `{name}` is none of 1, 0, -1 and nothing")),
             })
             .collect::<Result<_, _>>()?;
         Ok(Self { present, numbered })
