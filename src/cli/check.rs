@@ -1,9 +1,9 @@
 //! `umbra check`: the plan, before anything is written.
 
 use super::args::At;
-use super::print::plain_lines;
 use super::{exit, run};
 use crate::pipeline::Plan;
+use crate::telemetry::plain::plain_lines;
 use anyhow::Result;
 use std::io::Write as _;
 

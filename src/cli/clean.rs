@@ -2,8 +2,8 @@
 
 use super::args::Clean;
 use super::exit;
-use super::print::plain;
 use crate::pipeline::leftovers;
+use crate::telemetry::plain::plain;
 use anyhow::{Context, Result};
 use indicatif::HumanBytes;
 use std::io::Write as _;

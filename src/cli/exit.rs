@@ -1,6 +1,5 @@
 //! Exit codes, and how an error is told.
 
-use super::print::{plain, plain_lines};
 use crate::artifact::ArtifactError;
 use crate::data::catalog::CatalogError;
 use crate::data::file::{FileError, Refusal};
@@ -25,6 +24,7 @@ use crate::recipe::RecipeError;
 use crate::sample::manifold::ManifoldError;
 use crate::sample::scheduler::SchedulerError;
 use crate::telemetry::metrics::MetricsError;
+use crate::telemetry::plain::{plain, plain_lines};
 use crate::train::adamw::StateError;
 use std::error::Error;
 use std::io::{self, Write as _};

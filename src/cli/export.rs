@@ -2,9 +2,9 @@
 
 use super::args::{Export, Library, Weights};
 use super::exit;
-use super::print::plain;
 use crate::export;
 use crate::pipeline::Run;
+use crate::telemetry::plain::plain;
 use anyhow::Result;
 use std::io::Write as _;
 

@@ -2,8 +2,8 @@
 
 use super::args::Forward;
 use super::exit;
-use super::print::plain;
 use crate::models::weights::file::{self, NonFinite};
+use crate::telemetry::plain::plain;
 use crate::{device, forward};
 use anyhow::{Context, Result};
 use std::io::Write as _;

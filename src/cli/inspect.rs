@@ -2,8 +2,8 @@
 
 use super::args::Inspect;
 use super::exit;
-use super::print::plain;
 use crate::data::file;
+use crate::telemetry::plain::plain;
 use anyhow::Result;
 use serde_json::{Map, Value};
 use std::io::Write as _;

@@ -9,16 +9,15 @@ mod export;
 mod forward;
 mod inspect;
 mod limits;
-mod print;
 mod probe;
 mod run;
 
 use crate::pipeline::Stage;
 use crate::telemetry::log::{self, Verbosity};
+use crate::telemetry::plain::plain_lines;
 use crate::telemetry::progress;
 use args::{Args, Verb};
 use clap::Parser;
-use print::plain_lines;
 use std::io::Write as _;
 use std::process::ExitCode;
 

@@ -2,11 +2,11 @@
 
 use super::args::At;
 use super::exit;
-use super::print::plain;
 use crate::data::ingest::Probe;
 use crate::interrupt;
 use crate::pipeline::{Ended, Place, Run, Stage};
 use crate::recipe::Recipe;
+use crate::telemetry::plain::plain;
 use anyhow::{Context, Result};
 use std::io::Write as _;
 use std::process::Command;

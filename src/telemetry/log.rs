@@ -1,6 +1,7 @@
 //! Events: short lines on the terminal, dated lines in a run's `log.txt`.
 
-use super::progress;
+use super::{plain::plain, progress};
+use std::collections::BTreeSet;
 use std::fmt::{self, Write as _};
 use std::fs::File;
 use std::io::{self, Write as _};
@@ -23,8 +24,9 @@ pub enum Verbosity {
 
 /// Sends events to stderr, and to the file given to [`to_file`]. Stdout stays clean.
 ///
-/// Informative events are taken from this program only, warnings from every library. Only the first call in a
-/// process counts.
+/// Informative events are taken from this program only, warnings from every library. What a library says is left
+/// out, but for those that see no files: it may be text of a file, which is to say a patient's. Each is told of once.
+/// Only the first call in a process counts.
 pub fn init(verbosity: Verbosity) {
     if LOG.set(Log { verbosity, file: Mutex::new(None) }).is_ok() {
         // Fails only where another subscriber was set: then events are already looked after.
@@ -60,7 +62,16 @@ impl<S: Subscriber> Layer<S> for Lines {
         if !is_wanted(level, target) {
             return;
         }
-        let line = line(event);
+        let line = match is_ours(target) || sees_no_files(target) {
+            true => line(event),
+            false if is_news(target) => {
+                format!(
+                    "warning: {target} has something to say, which may be text of a file and is left out"
+                )
+            }
+            false => return,
+        };
+        let line = plain(&line);
         if level <= Level::WARN || log.verbosity == Verbosity::Normal {
             // A terminal that is gone is no reason to stop.
             progress::beside_bars(|| {
@@ -76,8 +87,26 @@ impl<S: Subscriber> Layer<S> for Lines {
 }
 
 fn is_wanted(level: Level, target: &str) -> bool {
-    let is_ours = target == "umbra" || target.starts_with("umbra::");
-    level <= Level::WARN || (level == Level::INFO && is_ours)
+    level <= Level::WARN || (level == Level::INFO && is_ours(target))
+}
+
+fn is_ours(target: &str) -> bool {
+    target == "umbra" || target.starts_with("umbra::")
+}
+
+/// Libraries that compute, and are handed numbers only.
+fn sees_no_files(target: &str) -> bool {
+    ["burn", "cubecl", "cubek", "gemm", "rayon"].iter().any(|library| {
+        target.strip_prefix(library).is_some_and(|rest| {
+            rest.is_empty() || rest.starts_with("::") || rest.starts_with(['_', '-'])
+        })
+    })
+}
+
+/// True the first time that `target`, a path in a library, is told of.
+fn is_news(target: &str) -> bool {
+    static TOLD: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
+    TOLD.lock().expect("a set of names does not panic").insert(target.to_owned())
 }
 
 /// `warning: sample replaced (index 12, reason cannot decode)`

@@ -2,5 +2,6 @@
 
 pub mod log;
 pub mod metrics;
+pub(crate) mod plain;
 pub mod progress;
 pub mod tensorboard;

@@ -2,12 +2,12 @@
 
 /// `text` on one line: control characters, line ends among them, and those that turn the direction of writing are
 /// escaped.
-pub(super) fn plain(text: &str) -> String {
+pub(crate) fn plain(text: &str) -> String {
     escaped(text, |_| false)
 }
 
 /// The same, with line ends and tabs as they are.
-pub(super) fn plain_lines(text: &str) -> String {
+pub(crate) fn plain_lines(text: &str) -> String {
     escaped(text, |letter| matches!(letter, '\n' | '\t'))
 }
 
