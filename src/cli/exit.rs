@@ -69,7 +69,7 @@ const CODES: &[(&str, Judge)] = &[
     ("cli::exit::BadArgument", always::<BadArgument, BAD_RECIPE>),
     ("data::catalog::CatalogError", |error| error.downcast_ref().map(catalog)),
     ("data::file::FileError", |error| error.downcast_ref().map(file)),
-    ("data::file::Refusal", always::<Refusal, DAMAGED>),
+    ("data::file::refusal::Refusal", always::<Refusal, DAMAGED>),
     ("data::ingest::error::IngestError", |error| error.downcast_ref().map(ingest)),
     ("data::ingest::split::SplitError", always::<SplitError, DAMAGED>),
     ("data::loader::error::LoaderError", |error| error.downcast_ref().map(loader)),

@@ -63,16 +63,16 @@ fn some_events() {
     let folder = PathBuf::from(std::env::var_os(FOLDER).unwrap());
     log::init(Verbosity::Quiet);
     log::init(Verbosity::Normal);
-    tracing::warn!("no file yet");
+    tracing::warn!(target: "umbra", "no file yet");
     log::to_file(&folder.join("log.txt")).unwrap();
     tracing::info!(target: "umbra::train", "training on {} images", 5);
-    tracing::warn!(index = 12, reason = %"cannot\ndecode", "sample replaced");
+    tracing::warn!(target: "umbra::data", index = 12, reason = %"cannot\ndecode", "sample replaced");
     tracing::info!(target: "some_library", "chatter");
     tracing::error!(target: "cubecl_runtime::client", "device lost");
     for _ in 0..3 {
         tracing::warn!(target: "dicom_parser::dataset", set = "CANARY^JANE 7351", "unknown");
     }
-    tracing::warn!("a name of \u{1b}[2J and \u{202e}");
+    tracing::warn!(target: "umbra", "a name of \u{1b}[2J and \u{202e}");
 }
 
 #[test]
