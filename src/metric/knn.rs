@@ -75,7 +75,8 @@ pub fn accuracy_leave_group_out<G: Ord>(
 /// Refuses labels none of which is known to be present in one image and absent in another: there is nothing to
 /// tell, and no need of features to see it.
 pub fn check_labels(labels: Labels) -> Result<(), Refusal> {
-    let is_told = |known: &Vec<Option<bool>>| [true, false].iter().all(|&it| known.contains(&Some(it)));
+    let is_told =
+        |known: &Vec<Option<bool>>| [true, false].iter().all(|&it| known.contains(&Some(it)));
     if labels.iter().any(is_told) { Ok(()) } else { Err(Refusal::NoLabel) }
 }
 
@@ -249,10 +250,10 @@ mod tests {
     /// Hundreds of rows that single precision cannot tell apart: the order is that of f64, of equals the first.
     #[test]
     fn the_nearest_are_those_of_double_precision() {
-        let off = 1e-3;
-        let exact = |voter: usize| [0.5, 0.50001, 0.50002, 0.9, 0.1][voter % 5];
+        let off = 1e-3f64;
+        let exact = |voter: usize| [0.5f64, 0.50001, 0.50002, 0.9, 0.1][voter % 5];
         let likeness: Vec<f32> = (0..500)
-            .map(|voter| (exact(voter) + off * [0.9, -0.9, 0.3][voter % 3]) as f32)
+            .map(|voter| (exact(voter) + off * [0.9f64, -0.9, 0.3][voter % 3]) as f32)
             .collect();
         let mut sorted: Vec<usize> = (0..500).collect();
         sorted.sort_by(|&a, &b| exact(b).total_cmp(&exact(a)));

@@ -74,8 +74,8 @@ pub enum Refusal {
     Stopped,
 }
 
-/// Refuses to go on once the process was asked to end.
-fn unless_stopped() -> Result<(), Refusal> {
+/// Refuses to go on once the process was asked to end; for loops that take longer than whoever asks should wait.
+pub fn unless_stopped() -> Result<(), Refusal> {
     if interrupt::requested() { Err(Refusal::Stopped) } else { Ok(()) }
 }
 

@@ -51,39 +51,44 @@ pub fn nearest_by_pearson(
     let places: Vec<usize> = references.iter().map(|it| place(&reference_areas, it)).collect();
     // The product's error, and as much again for the rounding of sums and squares.
     let off = 2.0 * products::error(side * side);
-    products::map_rows(&query_side.pixels, &reference_side.pixels, side * side, |index, products| {
-        let query = &queries[index];
-        let query_place = place(&query_areas, query);
-        // What the correlation is at least and at most; None where the two are not compared.
-        let bounds = |other: usize| {
-            let num_pixels = query.content.shared(references[other].content)? as f64;
-            let a = query_side.over[index][places[other]];
-            let b = reference_side.over[other][query_place];
-            let (a_spread, b_spread) = (a.spread(num_pixels), b.spread(num_pixels));
-            if a_spread.min(b_spread) < LEAST_SPREAD {
-                return Some([-1.0, 1.0]);
+    products::map_rows(
+        &query_side.pixels,
+        &reference_side.pixels,
+        side * side,
+        |index, products| {
+            let query = &queries[index];
+            let query_place = place(&query_areas, query);
+            // What the correlation is at least and at most; None where the two are not compared.
+            let bounds = |other: usize| {
+                let num_pixels = query.content.shared(references[other].content)? as f64;
+                let a = query_side.over[index][places[other]];
+                let b = reference_side.over[other][query_place];
+                let (a_spread, b_spread) = (a.spread(num_pixels), b.spread(num_pixels));
+                if a_spread.min(b_spread) < LEAST_SPREAD {
+                    return Some([-1.0, 1.0]);
+                }
+                let covariance = f64::from(products[other]) - a.sum * b.sum / num_pixels;
+                let scale = (a_spread * b_spread).sqrt();
+                Some([(covariance - off) / scale, (covariance + off) / scale])
+            };
+            let bounds: Vec<Option<[f64; 2]>> = (0..references.len()).map(bounds).collect();
+            let least = bounds.iter().flatten().map(|it| it[0]).fold(-1.0, f64::max);
+            let mut best: Option<Nearest> = None;
+            for (other, bounds) in bounds.iter().enumerate() {
+                if bounds.is_none_or(|[_, most]| most < least) {
+                    continue;
+                }
+                // Asked again in f64: who it is does not depend on how a machine rounds its sums.
+                let found = query.pearson(&references[other], side);
+                if let Some(pearson) = found
+                    && best.is_none_or(|best| pearson > best.pearson)
+                {
+                    best = Some(Nearest { index: other, pearson });
+                }
             }
-            let covariance = f64::from(products[other]) - a.sum * b.sum / num_pixels;
-            let scale = (a_spread * b_spread).sqrt();
-            Some([(covariance - off) / scale, (covariance + off) / scale])
-        };
-        let bounds: Vec<Option<[f64; 2]>> = (0..references.len()).map(bounds).collect();
-        let least = bounds.iter().flatten().map(|it| it[0]).fold(-1.0, f64::max);
-        let mut best: Option<Nearest> = None;
-        for (other, bounds) in bounds.iter().enumerate() {
-            if bounds.is_none_or(|[_, most]| most < least) {
-                continue;
-            }
-            // Asked again in f64: who it is does not depend on how a machine rounds its sums.
-            let found = query.pearson(&references[other], side);
-            if let Some(pearson) = found
-                && best.is_none_or(|best| pearson > best.pearson)
-            {
-                best = Some(Nearest { index: other, pearson });
-            }
-        }
-        best
-    })
+            best
+        },
+    )
 }
 
 /// Below this standard deviation an image of range 1 is constant: an eighth of a step of 12 bits.
@@ -99,7 +104,8 @@ impl Area {
         columns * rows
     }
 
-    fn intersection(self, other: Self) -> Self {
+    /// What is in both.
+    pub fn intersection(self, other: Self) -> Self {
         let both = |a: [usize; 2], b: [usize; 2]| [a[0].max(b[0]), a[1].min(b[1])];
         Self { columns: both(self.columns, other.columns), rows: both(self.rows, other.rows) }
     }

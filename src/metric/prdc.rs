@@ -70,7 +70,9 @@ impl<'a> Points<'a> {
     fn new(features: Features<'a>, center: &[f64]) -> Self {
         let centered: Vec<f32> = features
             .rows()
-            .flat_map(|row| row.iter().zip(center).map(|(&x, center)| (f64::from(x) - center) as f32))
+            .flat_map(|row| {
+                row.iter().zip(center).map(|(&x, center)| (f64::from(x) - center) as f32)
+            })
             .collect();
         let length = |row: &[f32]| row.iter().map(|&x| f64::from(x).powi(2)).sum::<f64>().sqrt();
         let lengths = centered.chunks_exact(features.width()).map(length).collect();
@@ -157,7 +159,8 @@ mod tests {
     /// would be off by more than the points are apart.
     #[test]
     fn points_far_from_the_origin_are_told_apart() {
-        let (real, generated) = (golden::features(1, 200, 12, 3e3), golden::features(2, 96, 12, 3e3));
+        let (real, generated) =
+            (golden::features(1, 200, 12, 3e3), golden::features(2, 96, 12, 3e3));
         let found = prdc(Features::new(&real, 12), Features::new(&generated, 12), 5).unwrap();
         golden::assert_close(found.precision, "/prdc_far/precision");
         golden::assert_close(found.recall, "/prdc_far/recall");

@@ -56,9 +56,11 @@ mod tests {
     #[test]
     fn products_are_as_near_as_they_promise() {
         // More than a block, and no multiple of it.
-        let (queries, references) = (golden::features(1, 150, 37, 0.5), golden::features(2, 41, 37, 0.1));
+        let (queries, references) =
+            (golden::features(1, 150, 37, 0.5), golden::features(2, 41, 37, 0.1));
         let length = |row: &[f32]| dot(row, row).sqrt();
-        let rows = map_rows(&queries, &references, 37, |row, products| (row, products.to_vec())).unwrap();
+        let rows =
+            map_rows(&queries, &references, 37, |row, products| (row, products.to_vec())).unwrap();
         assert_eq!(rows.len(), 150);
         for (at, (row, products)) in rows.iter().enumerate() {
             assert_eq!((at, products.len()), (*row, 41));

@@ -1,7 +1,7 @@
 //! Whether a thing finds its source among candidates.
 
-use super::{Features, unless_stopped};
 use super::features::dot;
+use super::{Features, unless_stopped};
 use rayon::prelude::*;
 
 /// Share of queries whose nearest candidate by cosine is the one at the same index, in [0, 1].
