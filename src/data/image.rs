@@ -43,12 +43,9 @@ impl Gray {
     ///
     /// Values stay f32 all the way; the filter's overshoot is clamped to [0, 1].
     pub fn to_square(&self, size: usize) -> Square {
-        let longest = self.width.max(self.height).max(1) as f64;
-        let fit =
-            |side: usize| ((side as f64 * size as f64 / longest).round() as usize).clamp(1, size);
-        let (width, height) = (fit(self.width), fit(self.height));
+        let content = Rect::in_square(self.width, self.height, size);
+        let Rect { width, height, .. } = content;
         let resized = self.resize(width, height);
-        let content = Rect { x: (size - width) / 2, y: (size - height) / 2, width, height };
         let mut pixels = vec![0.0; size * size];
         for row in 0..height {
             let to = (content.y + row) * size + content.x;
@@ -67,6 +64,17 @@ impl Gray {
             resample(&self.pixels, [self.width, self.height], [width, height], &options);
         pixels.iter_mut().for_each(|value| *value = value.clamp(0.0, 1.0));
         Gray { width, height, pixels }
+    }
+}
+
+impl Rect {
+    /// Where [`Gray::to_square`] puts an image of `width` × `height` pixels in a square of `size`.
+    pub fn in_square(width: usize, height: usize, size: usize) -> Self {
+        let longest = width.max(height).max(1) as f64;
+        let fit =
+            |side: usize| ((side as f64 * size as f64 / longest).round() as usize).clamp(1, size);
+        let (width, height) = (fit(width), fit(height));
+        Self { x: (size - width) / 2, y: (size - height) / 2, width, height }
     }
 }
 

@@ -21,7 +21,7 @@ pub enum Extractor {
     XrayDenseNet {
         /// Has its `config.json` and `model.safetensors`.
         folder: PathBuf,
-        /// Most real images looked at, chosen by the seed.
+        /// Most images on a side, where the figure's own `images` are not fewer.
         #[serde(default = "default_images")]
         images: usize,
     },
@@ -32,7 +32,7 @@ pub enum Extractor {
         /// How images become 299 × 299.
         #[serde(default)]
         resizing: Resizing,
-        /// Most real images looked at, chosen by the seed.
+        /// Most images on a side, where the figure's own `images` are not fewer.
         #[serde(default = "default_images")]
         images: usize,
     },
@@ -66,11 +66,11 @@ impl Extractor {
         self.folder().map(|folder| weights_path(&data_root.join(folder)))
     }
 
-    /// Most real images looked at; none where all are.
-    pub fn max_images(&self) -> Option<usize> {
+    /// Most images on a side.
+    pub fn most_images(&self) -> usize {
         match self {
-            Self::Own => None,
-            Self::XrayDenseNet { images, .. } | Self::InceptionV3 { images, .. } => Some(*images),
+            Self::Own => usize::MAX,
+            Self::XrayDenseNet { images, .. } | Self::InceptionV3 { images, .. } => *images,
         }
     }
 

@@ -3,12 +3,14 @@
 use crate::data::image::{Gray, Square};
 use crate::encode::Embedder;
 use crate::metric::{self, Features};
+use crate::models::autoencoder::Autoencoder;
 use crate::models::images::{stack, to_images, with_channels};
 use crate::sample::generate::{Generator, Request};
 use anyhow::Result;
+use burn::tensor::Device;
 
 /// Side of the thumbnails that pixels are compared at.
-const THUMBNAIL: usize = 64;
+pub const THUMBNAIL: usize = 64;
 
 /// Top-1 retrieval rates, each the part of candidates x whose image has x as its nearest.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -38,6 +40,8 @@ pub struct Candidate {
 }
 
 /// Draws an image for every candidate at guidance 1 and looks whose it is. Also gives the drawn images, in [0, 1].
+///
+/// Fails where a signal came first.
 pub fn measure(
     generator: &Generator<'_>,
     encoder: &Embedder,
@@ -54,6 +58,7 @@ pub fn measure(
     for with_condition in [true, false] {
         let mut images = Vec::new();
         for batch in candidates.chunks(batch_size) {
+            metric::unless_stopped()?;
             let requests: Vec<Request> = batch
                 .iter()
                 .map(|candidate| Request {
@@ -66,13 +71,10 @@ pub fn measure(
         }
         drawn.push(images);
     }
-    let mut restored = Vec::new();
+    let mut of_autoencoder = Vec::new();
     for batch in real.chunks(batch_size) {
-        let images = stack(batch.iter().copied(), size, generator.device);
-        let channels = generator.autoencoder.config().in_channels();
-        let latents =
-            generator.autoencoder.encode(with_channels(images * 2.0 - 1.0, channels)).mean;
-        restored.extend(to_images(generator.autoencoder.decode(latents))?);
+        metric::unless_stopped()?;
+        of_autoencoder.extend(restored(generator.autoencoder, batch, size, generator.device)?);
     }
 
     let width = encoder.width();
@@ -86,11 +88,24 @@ pub fn measure(
         candidates: candidates.len(),
         top1: found(&drawn[0])?,
         top1_null: found(&drawn[1])?,
-        top1_autoencoder: found(&restored)?,
+        top1_autoencoder: found(&of_autoencoder)?,
         pixel_top1: pixel_top1(&drawn[0], candidates),
         pixel_top1_null: pixel_top1(&drawn[1], candidates),
     };
     Ok((fidelity, drawn.swap_remove(0)))
+}
+
+/// What the autoencoder makes of images of `size` pixels a side (posterior mean), in [0, 1].
+pub fn restored(
+    autoencoder: &Autoencoder,
+    images: &[&[f32]],
+    size: usize,
+    device: &Device,
+) -> Result<Vec<Vec<f32>>> {
+    let channels = autoencoder.config().in_channels();
+    let images = stack(images.iter().copied(), size, device);
+    let latents = autoencoder.encode(with_channels(images * 2.0 - 1.0, channels)).mean;
+    Ok(to_images(autoencoder.decode(latents))?)
 }
 
 /// The part of drawn images whose most correlated candidate, over unpadded pixels, is their own.

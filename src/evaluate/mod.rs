@@ -4,3 +4,4 @@ pub mod extractor;
 pub mod fidelity;
 pub mod report;
 pub mod section;
+pub mod subset;

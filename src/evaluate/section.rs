@@ -4,24 +4,30 @@ use super::extractor::Extractor;
 use serde::{Deserialize, Serialize};
 use std::path::Path;
 
+/// Most images that a figure looks at unless the recipe says otherwise. More would change little but the time: the
+/// work of those that compare all with all grows with the square.
+const MOST_IMAGES: usize = 10_000;
+
 /// Something to measure. The encoder's, autoencoder's and denoiser's own figures are always in the report.
+///
+/// Where there are more images than a figure's `images`, the seed chooses; the report says how many it was.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub enum Evaluation {
     /// How well the encoder's nearest neighbours tell labels. In the report either way; here for its settings.
     Neighbours(Neighbours),
-    /// Fréchet distance between samples and training images, and between real images.
+    /// Fréchet distance between samples and as many training images, and between real images of different patients.
     Frechet(Frechet),
-    /// Kernel distance (KID): unbiased at any number of images.
+    /// Kernel distance (KID): unbiased at any number of images. Between the same sets.
     Kernel(Kernel),
-    /// Precision, recall, density and coverage.
+    /// Precision, recall, density and coverage, of the same sets.
     Coverage(Coverage),
-    /// MS-SSIM between samples: lower is more diverse.
+    /// MS-SSIM between samples, and between as many training images: lower is more diverse.
     Diversity(Diversity),
     /// Whether an image drawn from E(x) shows x.
     ConditionFidelity(ConditionFidelity),
     /// Pearson correlation with the nearest training image: a first look at memorisation.
-    NearestTrain {},
+    NearestTrain(NearestTrain),
 }
 
 /// Settings of the encoder's nearest-neighbour accuracy.
@@ -34,20 +40,30 @@ pub struct Neighbours {
     pub labels: Vec<String>,
     /// Only images of this dataset. None: all.
     pub dataset: Option<String>,
+    /// Most images that vote and are voted on, and most validation images for the rank and the cosine.
+    pub images: usize,
 }
 
 impl Default for Neighbours {
     fn default() -> Self {
-        Self { neighbours: 20, labels: Vec::new(), dataset: None }
+        Self { neighbours: 20, labels: Vec::new(), dataset: None, images: MOST_IMAGES }
     }
 }
 
 /// Settings of the Fréchet distance.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Frechet {
+    /// Most images on a side.
+    pub images: usize,
     /// What sees the images.
     pub features: Extractor,
+}
+
+impl Default for Frechet {
+    fn default() -> Self {
+        Self { images: MOST_IMAGES, features: Extractor::Own }
+    }
 }
 
 /// Settings of the kernel distance.
@@ -58,13 +74,15 @@ pub struct Kernel {
     pub subsets: usize,
     /// Images per subset; fewer where there are not so many.
     pub subset_size: usize,
+    /// Most images on a side that subsets are drawn from.
+    pub images: usize,
     /// What sees the images.
     pub features: Extractor,
 }
 
 impl Default for Kernel {
     fn default() -> Self {
-        Self { subsets: 50, subset_size: 100, features: Extractor::Own }
+        Self { subsets: 50, subset_size: 100, images: MOST_IMAGES, features: Extractor::Own }
     }
 }
 
@@ -74,13 +92,15 @@ impl Default for Kernel {
 pub struct Coverage {
     /// Neighbours that span an image's ball.
     pub neighbours: usize,
+    /// Most images on a side.
+    pub images: usize,
     /// What sees the images.
     pub features: Extractor,
 }
 
 impl Default for Coverage {
     fn default() -> Self {
-        Self { neighbours: 5, features: Extractor::Own }
+        Self { neighbours: 5, images: MOST_IMAGES, features: Extractor::Own }
     }
 }
 
@@ -88,7 +108,7 @@ impl Default for Coverage {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Diversity {
-    /// Pairs of samples compared.
+    /// Pairs of samples compared, and pairs of training images.
     pub pairs: usize,
 }
 
@@ -114,6 +134,21 @@ impl Default for ConditionFidelity {
     }
 }
 
+/// Settings of the look at memorisation.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct NearestTrain {
+    /// Most training images to be near to, most samples and most validation images that look for the nearest. A copy
+    /// of a training image that was not chosen is not found.
+    pub images: usize,
+}
+
+impl Default for NearestTrain {
+    fn default() -> Self {
+        Self { images: MOST_IMAGES }
+    }
+}
+
 impl Evaluation {
     /// Its name in recipes.
     pub fn name(&self) -> &'static str {
@@ -124,7 +159,7 @@ impl Evaluation {
             Self::Coverage(_) => "Coverage",
             Self::Diversity(_) => "Diversity",
             Self::ConditionFidelity(_) => "ConditionFidelity",
-            Self::NearestTrain {} => "NearestTrain",
+            Self::NearestTrain(_) => "NearestTrain",
         }
     }
 
@@ -136,10 +171,22 @@ impl Evaluation {
     /// What sees the images, if features of sets are compared.
     pub fn extractor(&self) -> Option<&Extractor> {
         match self {
-            Self::Frechet(Frechet { features })
+            Self::Frechet(Frechet { features, .. })
             | Self::Kernel(Kernel { features, .. })
             | Self::Coverage(Coverage { features, .. }) => Some(features),
             _ => None,
+        }
+    }
+
+    /// Most images that it looks at, on each side; None where other settings say so.
+    pub fn most_images(&self) -> Option<usize> {
+        match self {
+            Self::Neighbours(Neighbours { images, .. })
+            | Self::Frechet(Frechet { images, .. })
+            | Self::Kernel(Kernel { images, .. })
+            | Self::Coverage(Coverage { images, .. })
+            | Self::NearestTrain(NearestTrain { images }) => Some(*images),
+            Self::Diversity(_) | Self::ConditionFidelity(_) => None,
         }
     }
 
@@ -158,7 +205,7 @@ impl Evaluation {
             (value < least).then(|| format!("{what} is {value}; expected at least {least}"))
         };
         let own = match self {
-            Self::Frechet(_) | Self::NearestTrain {} => [None, None],
+            Self::Frechet(_) | Self::NearestTrain(_) => [None, None],
             Self::Kernel(Kernel { subsets, subset_size, .. }) => {
                 [least("subsets", *subsets, 1), least("subset_size", *subset_size, 2)]
             }
@@ -171,8 +218,9 @@ impl Evaluation {
                 [least("steps", *steps, 1), least("candidates", *candidates, 2)]
             }
         };
+        let images = self.most_images().and_then(|images| least("images", images, 2));
         let features = self.extractor().map(|it| it.check(data_root)).unwrap_or_default();
-        let faults = own.into_iter().flatten().chain(features);
+        let faults = own.into_iter().flatten().chain(images).chain(features);
         faults.map(|what| format!("{}: {what}", self.name())).collect()
     }
 }

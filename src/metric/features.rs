@@ -46,6 +46,17 @@ impl<'a> Features<'a> {
         self.values.chunks_exact(self.width)
     }
 
+    /// The rows in order, at most `most` at a time.
+    pub(super) fn blocks(&self, most: usize) -> impl Iterator<Item = Features<'a>> + use<'a> {
+        let width = self.width;
+        self.values.chunks(most * width).map(move |values| Features { values, width })
+    }
+
+    /// The first `most` rows, or all.
+    pub fn first(&self, most: usize) -> Self {
+        Self { values: &self.values[..self.values.len().min(most * self.width)], ..*self }
+    }
+
     /// The mean row.
     pub fn mean(&self) -> Vec<f64> {
         let mut mean = vec![0.0; self.width];

@@ -1,7 +1,13 @@
 //! Fréchet distance.
 
-use super::{Features, Refusal, at_least};
-use nalgebra::{DMatrix, SymmetricEigen};
+use super::{Features, Refusal, at_least, unless_stopped};
+use nalgebra::{DMatrix, Dyn, SymmetricEigen};
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::thread;
+use std::time::Duration;
+
+/// Rows whose products are summed at once.
+const BLOCK: usize = 1024;
 
 /// Fréchet distance of two normal distributions fitted to the features: Heusel et al. (2017).
 ///
@@ -13,8 +19,8 @@ pub fn frechet_distance(real: Features, generated: Features) -> Result<f64, Refu
     at_least(2 * real.width(), real.len().min(generated.len()))?;
     real.finite()?;
     generated.finite()?;
-    let (mean_real, covariance_real) = moments(real);
-    let (mean_generated, covariance_generated) = moments(generated);
+    let (mean_real, covariance_real) = moments(real)?;
+    let (mean_generated, covariance_generated) = moments(generated)?;
     let between: f64 = mean_real.iter().zip(&mean_generated).map(|(a, b)| (a - b).powi(2)).sum();
     let root = square_root(covariance_real.clone())?;
     let cross = &root * &covariance_generated * &root;
@@ -26,11 +32,15 @@ pub fn frechet_distance(real: Features, generated: Features) -> Result<f64, Refu
 }
 
 /// Mean and covariance (divided by n − 1).
-fn moments(features: Features) -> (Vec<f64>, DMatrix<f64>) {
+fn moments(features: Features) -> Result<(Vec<f64>, DMatrix<f64>), Refusal> {
     let mean = features.mean();
-    let centered = features.centered(&mean);
-    let covariance = centered.transpose() * &centered / (features.len() as f64 - 1.0);
-    (mean, covariance)
+    let mut scatter = DMatrix::zeros(features.width(), features.width());
+    for block in features.blocks(BLOCK) {
+        unless_stopped()?;
+        let centered = block.centered(&mean);
+        scatter.gemm(1.0, &centered.transpose(), &centered, 1.0);
+    }
+    Ok((mean, scatter / (features.len() as f64 - 1.0)))
 }
 
 fn square_root(covariance: DMatrix<f64>) -> Result<DMatrix<f64>, Refusal> {
@@ -39,11 +49,23 @@ fn square_root(covariance: DMatrix<f64>) -> Result<DMatrix<f64>, Refusal> {
     Ok(&eigenvectors * roots * eigenvectors.transpose())
 }
 
-pub(super) fn eigen(
-    symmetric: DMatrix<f64>,
-) -> Result<SymmetricEigen<f64, nalgebra::Dyn>, Refusal> {
+/// Thousands of features take the better part of a minute, and the solver cannot be asked to stop: a signal leaves
+/// it to its thread, which ends with the process.
+pub(super) fn eigen(symmetric: DMatrix<f64>) -> Result<SymmetricEigen<f64, Dyn>, Refusal> {
     let most_steps = 100 * symmetric.nrows().max(10);
-    SymmetricEigen::try_new(symmetric, f64::EPSILON, most_steps).ok_or(Refusal::NoConvergence)
+    let (give, take) = mpsc::channel();
+    thread::spawn(move || {
+        let solved = SymmetricEigen::try_new(symmetric, f64::EPSILON, most_steps);
+        // Nobody listens any more where a signal came.
+        let _ = give.send(solved.ok_or(Refusal::NoConvergence));
+    });
+    loop {
+        match take.recv_timeout(Duration::from_millis(50)) {
+            Ok(solved) => return solved,
+            Err(RecvTimeoutError::Timeout) => unless_stopped()?,
+            Err(RecvTimeoutError::Disconnected) => return Err(Refusal::NoConvergence),
+        }
+    }
 }
 
 #[cfg(test)]

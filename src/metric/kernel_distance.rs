@@ -1,7 +1,7 @@
 //! Kernel distance.
 
 use super::features::dot;
-use super::{Features, Refusal, at_least};
+use super::{Features, Refusal, at_least, unless_stopped};
 use crate::random::{Permutation, Stream};
 use rayon::prelude::*;
 
@@ -42,7 +42,7 @@ pub fn kernel_distance(
     at_least(2, subsets.size)?;
     real.finite()?;
     generated.finite()?;
-    let discrepancies: Vec<f64> = (0..subsets.count as u64)
+    let discrepancies = (0..subsets.count as u64)
         .into_par_iter()
         .map(|subset| {
             let chosen = |features: Features, side: &str| {
@@ -55,7 +55,7 @@ pub fn kernel_distance(
                 (generated, &chosen(generated, "metric/kernel_distance/generated")),
             )
         })
-        .collect();
+        .collect::<Result<Vec<f64>, _>>()?;
     let count = discrepancies.len() as f64;
     let mean = discrepancies.iter().sum::<f64>() / count;
     let variance = discrepancies.iter().map(|value| (value - mean).powi(2)).sum::<f64>() / count;
@@ -63,17 +63,20 @@ pub fn kernel_distance(
 }
 
 /// The unbiased squared maximum mean discrepancy of two subsets of equal size.
-fn discrepancy(a: (Features, &[usize]), b: (Features, &[usize])) -> f64 {
+fn discrepancy(a: (Features, &[usize]), b: (Features, &[usize])) -> Result<f64, Refusal> {
     let size = a.1.len() as f64;
-    let within = |(features, chosen): (Features, &[usize])| -> f64 {
-        let pairs = chosen.iter().enumerate().flat_map(|(at, &i)| {
-            chosen[at + 1..].iter().map(move |&j| kernel(features.row(i), features.row(j)))
-        });
-        2.0 * pairs.sum::<f64>()
+    let sum = |row: &[f32], (features, chosen): (Features, &[usize])| -> f64 {
+        chosen.iter().map(|&other| kernel(row, features.row(other))).sum()
     };
-    let between: f64 =
-        a.1.iter().flat_map(|&i| b.1.iter().map(move |&j| kernel(a.0.row(i), b.0.row(j)))).sum();
-    (within(a) + within(b)) / (size * (size - 1.0)) - 2.0 * between / (size * size)
+    let (mut within, mut between) = (0.0, 0.0);
+    for at in 0..a.1.len() {
+        unless_stopped()?;
+        for (features, chosen) in [a, b] {
+            within += 2.0 * sum(features.row(chosen[at]), (features, &chosen[at + 1..]));
+        }
+        between += sum(a.0.row(a.1[at]), b);
+    }
+    Ok(within / (size * (size - 1.0)) - 2.0 * between / (size * size))
 }
 
 fn kernel(x: &[f32], y: &[f32]) -> f64 {

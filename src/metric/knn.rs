@@ -1,8 +1,9 @@
 //! Labels told by nearest neighbours.
 
 use super::features::dot;
-use super::{Features, Refusal, at_least};
-use rayon::prelude::*;
+use super::{Features, Refusal, at_least, products};
+use std::cmp::Ordering;
+use std::collections::BTreeMap;
 
 /// For each label, what is known of it in each image; None is *unknown*, which is not *absent*.
 pub type Labels<'a> = &'a [Vec<Option<bool>>];
@@ -22,9 +23,9 @@ pub struct KnnAccuracy {
 ///
 /// For each label the `k` nearest of those where it is known vote: present when it is more frequent among them
 /// than among all of those, a tie goes the way of the nearest. Balanced accuracy is the mean of the accuracies
-/// where the label is present and where it is absent. Labels that are not known to be present in one image and
-/// absent in another are left out; refuses when none is left.
-pub fn accuracy_leave_group_out<G: PartialEq + Sync>(
+/// where the label is present and where it is absent. Labels that [`check_labels`] would refuse are left out;
+/// refuses when none is left.
+pub fn accuracy_leave_group_out<G: Ord>(
     features: Features,
     labels: Labels,
     groups: &[G],
@@ -34,47 +35,127 @@ pub fn accuracy_leave_group_out<G: PartialEq + Sync>(
     assert_eq!(groups.len(), features.len(), "each image has one group");
     assert!(labels.iter().all(|label| label.len() == features.len()));
     at_least(2, features.len())?;
+    check_labels(labels)?;
     features.finite()?;
+    let (groups, members) = grouped(groups);
+    let electorates = electorates(labels);
     // Without the mean, what all images have in common would decide.
     let rows = features.directions(Some(&features.mean()));
-    let predictions: Vec<Vec<Option<bool>>> = rows
-        .par_iter()
-        .zip(groups)
-        .map(|(row, group)| {
-            let likeness: Vec<f64> = rows.iter().map(|other| dot(row, other)).collect();
-            let mut nearest: Vec<usize> =
-                (0..rows.len()).filter(|&other| groups[other] != *group).collect();
-            nearest.sort_by(|&a, &b| likeness[b].total_cmp(&likeness[a]));
-            labels.iter().map(|known| vote(known, &nearest, k)).collect()
-        })
-        .collect();
-    let labels: Vec<Option<f64>> = labels
-        .iter()
-        .enumerate()
-        .map(|(label, truth)| {
-            balanced_accuracy(truth, predictions.iter().map(|prediction| prediction[label]))
-        })
-        .collect();
-    let judged: Vec<f64> = labels.iter().flatten().copied().collect();
+    let rounded: Vec<f32> = rows.iter().flatten().map(|&value| value as f32).collect();
+    let predict = |image: usize, likeness: &[f32]| {
+        let told = electorates.iter().flat_map(|Electorate { voters, labels }| {
+            let own = groups[image];
+            let others = voters.iter().copied().filter(|&voter| groups[voter] != own).collect();
+            let exact = |voter: usize| dot(&rows[image], &rows[voter]);
+            let nearest = nearest(others, likeness, k, products::error(features.width()), exact);
+            let vote = |label: &Label| {
+                let known = |image: &usize| label.known[*image];
+                let own = tally(members[own].iter().filter_map(known));
+                let votes: Vec<bool> = nearest.iter().filter_map(known).collect();
+                vote(&votes, [label.tally[0] - own[0], label.tally[1] - own[1]])
+            };
+            labels.iter().map(vote).collect::<Vec<_>>()
+        });
+        told.collect::<Vec<Option<bool>>>()
+    };
+    let predictions = products::map_rows(&rounded, &rounded, features.width(), predict)?;
+    let mut accuracies = vec![None; labels.len()];
+    for (at, label) in electorates.iter().flat_map(|it| &it.labels).enumerate() {
+        let predictions = predictions.iter().map(|prediction| prediction[at]);
+        accuracies[label.number] = balanced_accuracy(label.known, predictions);
+    }
+    let judged: Vec<f64> = accuracies.iter().flatten().copied().collect();
     if judged.is_empty() {
         return Err(Refusal::NoLabel);
     }
-    Ok(KnnAccuracy { mean: judged.iter().sum::<f64>() / judged.len() as f64, labels })
+    let mean = judged.iter().sum::<f64>() / judged.len() as f64;
+    Ok(KnnAccuracy { mean, labels: accuracies })
 }
 
-/// Whether the label is more frequent among the first `k` with a known value than among all of them; None when
-/// it is known for none.
+/// Refuses labels none of which is known to be present in one image and absent in another: there is nothing to
+/// tell, and no need of features to see it.
+pub fn check_labels(labels: Labels) -> Result<(), Refusal> {
+    let is_told =
+        |known: &Vec<Option<bool>>| [true, false].iter().all(|&it| known.contains(&Some(it)));
+    if labels.iter().any(is_told) { Ok(()) } else { Err(Refusal::NoLabel) }
+}
+
+/// Labels that are known in the same images, and so are told by the same neighbours.
+struct Electorate<'a> {
+    /// Where they are known.
+    voters: Vec<usize>,
+    labels: Vec<Label<'a>>,
+}
+
+struct Label<'a> {
+    number: usize,
+    known: &'a [Option<bool>],
+    /// Of all images.
+    tally: [usize; 2],
+}
+
+fn electorates(labels: Labels) -> Vec<Electorate> {
+    let mut by_voters: BTreeMap<Vec<usize>, Vec<Label>> = BTreeMap::new();
+    for (number, known) in labels.iter().enumerate() {
+        let voters = (0..known.len()).filter(|&image| known[image].is_some()).collect();
+        let tally = tally(known.iter().copied().flatten());
+        by_voters.entry(voters).or_default().push(Label { number, known, tally });
+    }
+    by_voters.into_iter().map(|(voters, labels)| Electorate { voters, labels }).collect()
+}
+
+/// How often absent, how often present.
+fn tally(values: impl Iterator<Item = bool>) -> [usize; 2] {
+    let mut tally = [0; 2];
+    values.for_each(|is_present| tally[usize::from(is_present)] += 1);
+    tally
+}
+
+/// The number of each image's group, and the images of each.
+fn grouped<G: Ord>(groups: &[G]) -> (Vec<usize>, Vec<Vec<usize>>) {
+    let mut members: BTreeMap<&G, Vec<usize>> = BTreeMap::new();
+    for (image, group) in groups.iter().enumerate() {
+        members.entry(group).or_default().push(image);
+    }
+    let members: Vec<Vec<usize>> = members.into_values().collect();
+    let mut numbers = vec![0; groups.len()];
+    for (number, images) in members.iter().enumerate() {
+        images.iter().for_each(|&image| numbers[image] = number);
+    }
+    (numbers, members)
+}
+
+/// The `k` of `voters` with the greatest exact likeness, greatest first; of equals, the first. `likeness` tells all
+/// but those whose order its error `off` leaves open.
+fn nearest(
+    mut voters: Vec<usize>,
+    likeness: &[f32],
+    k: usize,
+    off: f64,
+    exact: impl Fn(usize) -> f64,
+) -> Vec<usize> {
+    if voters.len() > k {
+        let mut values: Vec<f32> = voters.iter().map(|&voter| likeness[voter]).collect();
+        let (_, kth, _) = values.select_nth_unstable_by(k - 1, |a, b| b.total_cmp(a));
+        let least = f64::from(*kth) - 2.0 * off;
+        voters.retain(|&voter| f64::from(likeness[voter]) >= least);
+    }
+    let mut ranked: Vec<(f64, usize)> = voters.iter().map(|&voter| (exact(voter), voter)).collect();
+    ranked.sort_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)));
+    ranked.into_iter().take(k).map(|(_, voter)| voter).collect()
+}
+
+/// Whether the label is more frequent among `votes`, the nearest first, than in the `tally` of all who could have
+/// voted; None when there is no vote.
 ///
 /// A plain majority would call a finding of one image in six absent everywhere.
-fn vote(known: &[Option<bool>], nearest: &[usize], k: usize) -> Option<bool> {
-    let values: Vec<bool> = nearest.iter().filter_map(|&index| known[index]).collect();
-    let votes = &values[..k.min(values.len())];
-    let present = |values: &[bool]| values.iter().filter(|&&is_present| is_present).count();
-    // present(votes) / len(votes) against present(values) / len(values), without rounding.
-    match (present(votes) * values.len()).cmp(&(present(&values) * votes.len())) {
-        std::cmp::Ordering::Greater => Some(true),
-        std::cmp::Ordering::Less => Some(false),
-        std::cmp::Ordering::Equal => votes.first().copied(),
+fn vote(votes: &[bool], [num_absent, num_present]: [usize; 2]) -> Option<bool> {
+    let present = votes.iter().filter(|&&is_present| is_present).count();
+    // present / votes against num_present / (num_absent + num_present), without rounding.
+    match (present * (num_absent + num_present)).cmp(&(num_present * votes.len())) {
+        Ordering::Greater => Some(true),
+        Ordering::Less => Some(false),
+        Ordering::Equal => votes.first().copied(),
     }
 }
 
@@ -161,9 +242,56 @@ mod tests {
 
     #[test]
     fn a_tied_vote_goes_the_way_of_the_nearest() {
-        let known = [Some(false), None, Some(true)];
-        assert_eq!(vote(&known, &[1, 2, 0], 2), Some(true));
-        assert_eq!(vote(&known, &[1, 0, 2], 2), Some(false));
-        assert_eq!(vote(&known, &[1], 2), None);
+        assert_eq!(vote(&[true, false], [1, 1]), Some(true));
+        assert_eq!(vote(&[false, true], [1, 1]), Some(false));
+        assert_eq!(vote(&[], [0, 0]), None);
+    }
+
+    /// Hundreds of rows that single precision cannot tell apart: the order is that of f64, of equals the first.
+    #[test]
+    fn the_nearest_are_those_of_double_precision() {
+        let off = 1e-3f64;
+        let exact = |voter: usize| [0.5f64, 0.50001, 0.50002, 0.9, 0.1][voter % 5];
+        let likeness: Vec<f32> = (0..500)
+            .map(|voter| (exact(voter) + off * [0.9f64, -0.9, 0.3][voter % 3]) as f32)
+            .collect();
+        let mut sorted: Vec<usize> = (0..500).collect();
+        sorted.sort_by(|&a, &b| exact(b).total_cmp(&exact(a)));
+        for k in [1, 7, 100, 105, 250, 499, 500, 501] {
+            let found = nearest((0..500).collect(), &likeness, k, off, exact);
+            assert_eq!(found, sorted[..k.min(500)], "{k}");
+        }
+    }
+
+    #[test]
+    fn labels_that_tell_nothing_are_refused_before_any_work() {
+        let (yes, no) = (Some(true), Some(false));
+        assert_eq!(check_labels(&[]), Err(Refusal::NoLabel));
+        assert_eq!(check_labels(&[vec![yes, None], vec![None, no]]), Err(Refusal::NoLabel));
+        assert_eq!(check_labels(&[vec![yes, yes], vec![yes, no]]), Ok(()));
+        // Refused for its labels, although its features are no numbers.
+        let rows = Features::new(&[f32::NAN; 4], 2);
+        let found = accuracy_leave_group_out(rows, &[vec![yes, yes]], &[1, 2], 1);
+        assert_eq!(found, Err(Refusal::NoLabel));
+    }
+
+    /// Reference: the same definition in numpy, over labels half of which are unknown.
+    #[test]
+    fn matches_the_reference() {
+        let (rows, generated) = golden::real_and_generated();
+        let column = |at: usize| generated.iter().skip(at).step_by(12);
+        let labels: Vec<Vec<Option<bool>>> = (0..3)
+            .map(|label| {
+                let value = column(label).map(|&value| f64::from(value));
+                let known = column(label + 3).map(|&value| f64::from(value) > 0.3 || label == 0);
+                value.zip(known).map(|(value, known)| known.then_some(value > 0.5)).collect()
+            })
+            .collect();
+        let groups: Vec<usize> = (0..96).map(|image| image / 3).collect();
+        let found =
+            accuracy_leave_group_out(Features::new(&rows, 12), &labels, &groups, 7).unwrap();
+        for (label, found) in found.labels.iter().enumerate() {
+            golden::assert_close(found.unwrap(), &format!("/knn/{label}"));
+        }
     }
 }

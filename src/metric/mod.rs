@@ -1,7 +1,9 @@
-//! What images and embeddings are worth: pure functions on slices, computed in f64.
+//! What images and embeddings are worth: functions on slices, computed in f64.
 //!
 //! Everything here is deterministic: pairs are compared in parallel, but collected in order before
-//! they are summed. A figure that the data cannot support is a [`Refusal`], never a number.
+//! they are summed. Where all are compared with all, single precision decides which pairs are close, and f64 decides
+//! between those. A figure that the data cannot support is a [`Refusal`], never a number; nor is one that a signal
+//! cut short.
 
 pub mod auc;
 pub mod cosine;
@@ -15,7 +17,9 @@ pub mod knn;
 pub mod nearest;
 pub mod pearson;
 pub mod prdc;
+mod products;
 pub mod psnr;
+pub mod quantile;
 pub mod retrieval;
 pub mod ssim;
 
@@ -28,11 +32,14 @@ pub use features::Features;
 pub use frechet::frechet_distance;
 pub use kernel_distance::{KernelDistance, Subsets, kernel_distance};
 pub use knn::{KnnAccuracy, Labels};
-pub use nearest::{Nearest, nearest_by_pearson};
+pub use nearest::{Area, Nearest, Padded, nearest_by_pearson};
 pub use pearson::pearson;
 pub use prdc::{Prdc, prdc};
 pub use psnr::psnr;
+pub use quantile::quantile;
 pub use ssim::{MsSsim, ms_ssim, ssim};
+
+use crate::interrupt;
 
 /// Why a figure cannot be computed honestly.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
@@ -62,6 +69,14 @@ pub enum Refusal {
     /// The eigenvalues were not found.
     #[error("the eigenvalues of a covariance did not converge")]
     NoConvergence,
+    /// The process was asked to end: whatever is made of this is not to be kept.
+    #[error("a signal came before the figure was computed")]
+    Stopped,
+}
+
+/// Refuses to go on once the process was asked to end; for loops that take longer than whoever asks should wait.
+pub fn unless_stopped() -> Result<(), Refusal> {
+    if interrupt::requested() { Err(Refusal::Stopped) } else { Ok(()) }
 }
 
 /// Refuses fewer than `needed` images.

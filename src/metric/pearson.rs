@@ -43,6 +43,15 @@ mod tests {
         golden::assert_close(pearson(&a, &b, &[]).unwrap(), "/pearson");
     }
 
+    /// Reference: numpy's `corrcoef` of the pixels that both masks let through.
+    #[test]
+    fn masked_pixels_match_the_reference() {
+        let (a, b) = (golden::image(64, 3, 0.02), golden::image(64, 4, 0.2));
+        let columns: Vec<bool> = (0..64 * 64).map(|at| (5..50).contains(&(at % 64))).collect();
+        let rows: Vec<bool> = (0..64 * 64).map(|at| (11..64).contains(&(at / 64))).collect();
+        golden::assert_close(pearson(&a, &b, &[&columns, &rows]).unwrap(), "/pearson_masked");
+    }
+
     #[test]
     fn counts_where_all_masks_agree() {
         let (a, b) = ([0.0, 0.1, 0.2, 1.0, 0.0], [1.0, 0.2, 0.3, 0.4, 0.9]);

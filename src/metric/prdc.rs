@@ -1,8 +1,8 @@
 //! Precision, recall, density and coverage.
 
 use super::features::distance;
-use super::{Features, Refusal, at_least};
-use rayon::prelude::*;
+use super::{Features, Refusal, at_least, products};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// How two sets of images overlap, seen through balls around each image that reach to its k-th
 /// neighbour within its own set.
@@ -21,52 +21,122 @@ pub struct Prdc {
 
 /// Precision and recall of Kynkäänniemi et al. (2019), density and coverage of Naeem et al. (2020).
 ///
-/// `k` is the number of neighbours (5 in the latter). Euclidean distances. Refuses sets of `k` images
-/// or fewer.
+/// `k` is the number of neighbours (5 in the latter). Euclidean distances. The more real images there are for each
+/// generated one, the smaller their balls and with them recall and coverage: the papers compare sets of equal size.
+/// Refuses sets of `k` images or fewer.
 pub fn prdc(real: Features, generated: Features, k: usize) -> Result<Prdc, Refusal> {
     assert_eq!(real.width(), generated.width(), "features of different widths");
     assert!(k > 0, "a ball that reaches to the 0th neighbour is empty");
     at_least(k + 1, real.len().min(generated.len()))?;
     real.finite()?;
     generated.finite()?;
-    let (real_radii, generated_radii) = (radii(real, k), radii(generated, k));
-    // For each real image: is it in a generated ball, which generated ones are in its ball?
-    let rows: Vec<(bool, Vec<bool>)> = (0..real.len())
-        .into_par_iter()
-        .map(|index| {
-            let distances: Vec<f64> =
-                generated.rows().map(|other| distance(real.row(index), other)).collect();
-            let is_reached =
-                distances.iter().zip(&generated_radii).any(|(distance, radius)| distance < radius);
-            let holds = distances.iter().map(|&distance| distance < real_radii[index]).collect();
-            (is_reached, holds)
-        })
-        .collect();
-    let mut num_balls = vec![0u64; generated.len()];
-    for (_, holds) in &rows {
-        num_balls.iter_mut().zip(holds).for_each(|(count, &holds)| *count += u64::from(holds));
-    }
+    let center = real.mean();
+    let (real, generated) = (Points::new(real, &center), Points::new(generated, &center));
+    let (real_radii, generated_radii) = (real.radii(k)?, generated.radii(k)?);
+    let num_balls: Vec<AtomicU64> = generated.lengths.iter().map(|_| AtomicU64::new(0)).collect();
+    // For each real image: is it in a generated ball, does its own hold a generated one?
+    let found: Vec<(bool, bool)> = real.map_distances(&generated, |index, distances| {
+        let (mut is_reached, mut is_covered) = (false, false);
+        for (other, num_balls) in num_balls.iter().enumerate() {
+            is_reached |= distances.is_below(other, generated_radii[other]);
+            if distances.is_below(other, real_radii[index]) {
+                is_covered = true;
+                // A sum of whole numbers is the same in any order.
+                num_balls.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+        (is_reached, is_covered)
+    })?;
+    let num_balls: Vec<u64> = num_balls.into_iter().map(AtomicU64::into_inner).collect();
     let share = |count: usize, of: usize| count as f64 / of as f64;
-    let num_held: u64 = num_balls.iter().sum();
+    let (num_real, num_generated) = (found.len(), num_balls.len());
     Ok(Prdc {
-        precision: share(num_balls.iter().filter(|&&count| count > 0).count(), generated.len()),
-        recall: share(rows.iter().filter(|(is_reached, _)| *is_reached).count(), real.len()),
-        density: num_held as f64 / (k * generated.len()) as f64,
-        coverage: share(rows.iter().filter(|(_, holds)| holds.contains(&true)).count(), real.len()),
+        precision: share(num_balls.iter().filter(|&&count| count > 0).count(), num_generated),
+        recall: share(found.iter().filter(|(is_reached, _)| *is_reached).count(), num_real),
+        density: num_balls.iter().sum::<u64>() as f64 / (k * num_generated) as f64,
+        coverage: share(found.iter().filter(|(_, is_covered)| *is_covered).count(), num_real),
     })
 }
 
-/// Each row's distance to its k-th nearest other row.
-fn radii(features: Features, k: usize) -> Vec<f64> {
-    (0..features.len())
-        .into_par_iter()
-        .map(|index| {
-            let mut distances: Vec<f64> =
-                features.rows().map(|other| distance(features.row(index), other)).collect();
-            // The row itself is at distance 0, in front of its neighbours.
-            *distances.select_nth_unstable_by(k, f64::total_cmp).1
+/// Features for distances among many: nearly all of them are only compared, for which single precision will do.
+struct Points<'a> {
+    features: Features<'a>,
+    /// Seen from the centre, where rounding costs least.
+    centered: Vec<f32>,
+    lengths: Vec<f64>,
+}
+
+impl<'a> Points<'a> {
+    fn new(features: Features<'a>, center: &[f64]) -> Self {
+        let centered: Vec<f32> = features
+            .rows()
+            .flat_map(|row| {
+                row.iter().zip(center).map(|(&x, center)| (f64::from(x) - center) as f32)
+            })
+            .collect();
+        let length = |row: &[f32]| row.iter().map(|&x| f64::from(x).powi(2)).sum::<f64>().sqrt();
+        let lengths = centered.chunks_exact(features.width()).map(length).collect();
+        Self { features, centered, lengths }
+    }
+
+    fn map_distances<T: Send>(
+        &self,
+        others: &Points,
+        each: impl Fn(usize, &Distances) -> T + Sync,
+    ) -> Result<Vec<T>, Refusal> {
+        let width = self.features.width();
+        products::map_rows(&self.centered, &others.centered, width, |index, products| {
+            each(index, &Distances { from: (self, index), to: others, products })
         })
-        .collect()
+    }
+
+    /// Each row's distance to its k-th nearest other row.
+    fn radii(&self, k: usize) -> Result<Vec<f64>, Refusal> {
+        self.map_distances(self, |_, distances| {
+            let mut most: Vec<f64> =
+                (0..self.lengths.len()).map(|other| distances.square(other)[1]).collect();
+            // The row itself is at distance 0, in front of its neighbours.
+            let kth = *most.select_nth_unstable_by(k, f64::total_cmp).1;
+            let mut nearest: Vec<f64> = (0..self.lengths.len())
+                .filter(|&other| distances.square(other)[0] <= kth)
+                .map(|other| distances.exact(other))
+                .collect();
+            *nearest.select_nth_unstable_by(k, f64::total_cmp).1
+        })
+    }
+}
+
+/// The distances of one point to all of a set.
+struct Distances<'a> {
+    from: (&'a Points<'a>, usize),
+    to: &'a Points<'a>,
+    products: &'a [f32],
+}
+
+impl Distances<'_> {
+    /// The square of the distance: at least, at most.
+    fn square(&self, other: usize) -> [f64; 2] {
+        let (from, to) = (self.from.0.lengths[self.from.1], self.to.lengths[other]);
+        let square = from * from + to * to - 2.0 * f64::from(self.products[other]);
+        if !square.is_finite() {
+            return [f64::NEG_INFINITY, f64::INFINITY];
+        }
+        // Twice the product's error, and twice what rounding the points themselves can add.
+        let off = 2.0 * products::error(self.to.features.width()) * from * to
+            + 2.0 * f64::from(f32::EPSILON) * (from + to).powi(2);
+        [square - off, square + off]
+    }
+
+    fn exact(&self, other: usize) -> f64 {
+        distance(self.from.0.features.row(self.from.1), self.to.features.row(other))
+    }
+
+    /// Whether the distance is below `radius`; asked again in f64 where single precision does not tell.
+    fn is_below(&self, other: usize, radius: f64) -> bool {
+        let [least, most] = self.square(other);
+        let square = radius * radius;
+        most < square || least <= square && self.exact(other) < radius
+    }
 }
 
 #[cfg(test)]
@@ -83,6 +153,19 @@ mod tests {
         golden::assert_close(found.recall, "/prdc/recall");
         golden::assert_close(found.density, "/prdc/density");
         golden::assert_close(found.coverage, "/prdc/coverage");
+    }
+
+    /// Reference: the same; sets of different sizes, far from the origin, where squares in single precision alone
+    /// would be off by more than the points are apart.
+    #[test]
+    fn points_far_from_the_origin_are_told_apart() {
+        let (real, generated) =
+            (golden::features(1, 200, 12, 3e3), golden::features(2, 96, 12, 3e3));
+        let found = prdc(Features::new(&real, 12), Features::new(&generated, 12), 5).unwrap();
+        golden::assert_close(found.precision, "/prdc_far/precision");
+        golden::assert_close(found.recall, "/prdc_far/recall");
+        golden::assert_close(found.density, "/prdc_far/density");
+        golden::assert_close(found.coverage, "/prdc_far/coverage");
     }
 
     #[test]

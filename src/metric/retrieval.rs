@@ -1,7 +1,7 @@
 //! Whether a thing finds its source among candidates.
 
-use super::Features;
 use super::features::dot;
+use super::{Features, unless_stopped};
 use rayon::prelude::*;
 
 /// Share of queries whose nearest candidate by cosine is the one at the same index, in [0, 1].
@@ -26,7 +26,7 @@ pub fn nearest_by_cosine(queries: Features, candidates: Features) -> Vec<Option<
 }
 
 /// For each query the candidate with the greatest likeness; None where two share it, or where no
-/// likeness is a number.
+/// likeness is a number, and for all that are left once a signal came.
 ///
 /// A tie is nobody's: an image that does not depend on its source is equally near to all of them, and
 /// must not score by its place in the list.
@@ -36,6 +36,7 @@ pub fn nearest_by(
     likeness: impl Fn(usize, usize) -> f64 + Sync,
 ) -> Vec<Option<usize>> {
     let nearest = |query: usize| {
+        unless_stopped().ok()?;
         let (mut best, mut found) = (f64::NEG_INFINITY, None);
         for candidate in 0..num_candidates {
             let likeness = likeness(query, candidate);

@@ -1,44 +1,82 @@
 //! Real and generated images as each network sees them that measures a distance between the two sets.
 
-use super::Run;
+use super::evaluation::images::{Drawn, READ_AHEAD, map_images};
+use super::{Run, Stage, sampling};
 use crate::artifact;
+use crate::data::catalog::PatientKey;
 use crate::data::radiographs::Radiographs;
-use crate::evaluate::extractor::Extractor;
-use crate::interrupt;
-use crate::metric::Features;
-use crate::random::{Permutation, Stream};
+use crate::encode::Embedder;
+use crate::evaluate::extractor::{Extractor, Network};
+use crate::evaluate::report::{self, Taken};
+use crate::evaluate::subset;
+use crate::metric::{self, Features};
+use crate::random::Stream;
 use crate::telemetry::progress;
 use anyhow::{Context, Result};
+use burn::tensor::Device;
+use rayon::prelude::*;
 use std::collections::{BTreeMap, BTreeSet};
 
-/// Images seen at once: networks for 299 × 299 pixels keep large maps.
+/// Images that a foreign network sees at once: those for 299 × 299 pixels keep large maps.
 const BATCH: usize = 8;
 
 /// Digits of a weights file's hash in a report.
-pub(super) const DIGITS: usize = 12;
-
-/// The key of the run's own encoder among the sets.
-static OWN: Extractor = Extractor::Own;
+const DIGITS: usize = 12;
 
 /// Two sets of images through one network, row after row.
 pub(super) struct Sets {
     /// The network and the hash of its weights.
-    pub(super) extractor: String,
+    extractor: String,
     /// Whether it is the run's own.
-    pub(super) is_own: bool,
+    is_own: bool,
     /// Numbers per image.
-    pub(super) width: usize,
-    pub(super) real: Vec<f32>,
-    pub(super) generated: Vec<f32>,
+    width: usize,
+    /// Real images of some patients, then real images of others.
+    real: Vec<f32>,
+    /// How many of the real images come before those of other patients.
+    first_side: usize,
+    generated: Vec<f32>,
+    /// How many images there are, generated and real.
+    available: [usize; 2],
+}
+
+/// What a figure compares: sets of equal size, as fewer images are further apart and cover less.
+pub(super) struct Compared<'a> {
+    pub(super) real: Features<'a>,
+    pub(super) generated: Features<'a>,
+    /// Real images of some patients and of others; on each side as many as above, if there are as many.
+    pub(super) real_vs_real: [Features<'a>; 2],
 }
 
 impl Sets {
-    pub(super) fn real(&self) -> Features<'_> {
-        Features::new(&self.real, self.width)
+    /// At most `most` images on a side.
+    ///
+    /// Generated images are compared with the first side of the real ones, as those of the second side are. Where the
+    /// first has too few, the second fills it up, and real is compared with real by fewer.
+    pub(super) fn compared(&self, most: usize) -> Compared<'_> {
+        let rows = |values| Features::new(values, self.width);
+        let (real, generated) = (rows(&self.real), rows(&self.generated));
+        let count = most.min(real.len()).min(generated.len());
+        let (first, second) = self.real.split_at(self.first_side * self.width);
+        let sides = [rows(first), rows(second)];
+        let fewest = count.min(sides[0].len()).min(sides[1].len());
+        Compared {
+            real: real.first(count),
+            generated: generated.first(count),
+            real_vs_real: sides.map(|side| side.first(fewest)),
+        }
     }
 
-    pub(super) fn generated(&self) -> Features<'_> {
-        Features::new(&self.generated, self.width)
+    /// What the report says of a comparison.
+    pub(super) fn described(&self, compared: &Compared<'_>) -> report::Sets {
+        let [num_generated, num_real] = self.available;
+        report::Sets {
+            extractor: self.extractor.clone(),
+            self_referential: self.is_own,
+            samples: Taken::new(compared.generated.len(), num_generated),
+            images: Taken::new(compared.real.len(), num_real),
+            real_vs_real_images: compared.real_vs_real[0].len() as u64,
+        }
     }
 }
 
@@ -59,68 +97,186 @@ impl Run {
         files.map(|path| Ok(artifact::file_hash(&path)?)).collect()
     }
 
-    /// The sets for every network the recipe names; `own` is what the run's encoder made. None when a signal came
-    /// first.
+    /// The sets for every network the recipe names. Fails where a signal came first.
     pub(super) fn feature_sets(
         &self,
-        own: Sets,
+        encoder: &Embedder,
         train: &Radiographs,
-        samples: &[Vec<f32>],
-    ) -> Result<Option<BTreeMap<&Extractor, Sets>>> {
-        let mut sets: BTreeMap<&Extractor, Sets> = BTreeMap::from([(&OWN, own)]);
-        for extractor in self.extractors() {
-            let root = &self.place.data_root;
-            let Some(network) = extractor.open(root, &self.place.device)? else { continue };
-            let weights = extractor.weights(root).context("a network of a folder has weights")?;
-            let hash = artifact::file_hash(&weights)?;
-            let real = self.chosen(train.len(), extractor.max_images());
-            let total = (real.len() + samples.len()) as u64;
-            let bar = progress::bar("features", 0, total);
-            let embed = |images: &[Vec<f32>]| -> Result<Vec<f32>> {
-                let images: Vec<&[f32]> = images.iter().map(Vec::as_slice).collect();
-                bar.inc(images.len() as u64);
-                network.embed(&images, train.size(), &self.place.device)
-            };
-            let mut found = Sets {
-                extractor: format!("{}:{}", network.name(), &hash[..DIGITS]),
-                is_own: false,
-                width: network.num_features(),
-                real: Vec::new(),
-                generated: Vec::new(),
-            };
-            for batch in real.chunks(BATCH) {
-                if interrupt::requested() {
-                    return Ok(None);
-                }
-                let images = batch
-                    .iter()
-                    .map(|&at| Ok(train.get(at)?.square.pixels.clone()))
-                    .collect::<Result<Vec<_>>>()?;
-                found.real.extend(embed(&images)?);
-            }
-            for batch in samples.chunks(BATCH) {
-                if interrupt::requested() {
-                    return Ok(None);
-                }
-                found.generated.extend(embed(batch)?);
-            }
-            bar.finish_and_clear();
-            sets.insert(extractor, found);
-        }
-        Ok(Some(sets))
+        samples: &Drawn,
+    ) -> Result<BTreeMap<&Extractor, Sets>> {
+        let of = |extractor| Ok((extractor, self.sets_of(extractor, encoder, train, samples)?));
+        self.extractors().into_iter().map(of).collect()
     }
 
-    /// At most `most` of `count` images, chosen by the seed, in order.
-    fn chosen(&self, count: usize, most: Option<usize>) -> Vec<usize> {
-        let stream = Stream::new(self.recipe.seed, "evaluate/real");
-        let order = Permutation::new(count as u64, stream, 0);
-        let most = most.unwrap_or(count).min(count) as u64;
-        let chosen: BTreeSet<usize> = (0..most).map(|at| order.apply(at) as usize).collect();
-        chosen.into_iter().collect()
+    fn sets_of(
+        &self,
+        extractor: &Extractor,
+        encoder: &Embedder,
+        train: &Radiographs,
+        samples: &Drawn,
+    ) -> Result<Sets> {
+        let eye = Eye::open(self, extractor, encoder)?;
+        let most = self.most_images(extractor).min(samples.len());
+        let patients: Vec<PatientKey> = train.entries().iter().map(|it| it.patient).collect();
+        let stream = |name| Stream::new(self.recipe.seed, name);
+        let [mut real, second] = subset::apart(&patients, stream("evaluate/real"), most);
+        let first_side = real.len();
+        real.extend(second);
+        let generated = subset::shuffled(stream("evaluate/generated"), samples.len(), most);
+
+        let bar = progress::bar("features", 0, (real.len() + generated.len()) as u64);
+        let mut sets = Sets {
+            extractor: eye.name.clone(),
+            is_own: matches!(eye.kind, Kind::Own(_)),
+            width: eye.width(),
+            real: Vec::new(),
+            first_side,
+            generated: Vec::new(),
+            available: [samples.len(), train.len()],
+        };
+        for batch in real.chunks(READ_AHEAD) {
+            // Generated images have been through files of 8 bits; the difference must not tell.
+            let images = map_images(train, batch, |square| eight_bits(&square.pixels))?;
+            sets.real.extend(eye.embed(&images, train.size(), &self.place.device)?);
+            bar.inc(batch.len() as u64);
+        }
+        for batch in generated.chunks(READ_AHEAD) {
+            let images: Vec<Vec<f32>> =
+                batch.par_iter().map(|&at| samples.pixels(at)).collect::<Result<_>>()?;
+            sets.generated.extend(eye.embed(&images, train.size(), &self.place.device)?);
+            bar.inc(batch.len() as u64);
+        }
+        bar.finish_and_clear();
+        Ok(sets)
+    }
+
+    /// The most images on a side that any figure wants to see through `extractor`.
+    fn most_images(&self, extractor: &Extractor) -> usize {
+        let of_it = self.recipe.evaluate.iter().filter(|it| it.extractor() == Some(extractor));
+        let wanted = of_it.filter_map(|evaluation| evaluation.most_images()).max().unwrap_or(0);
+        wanted.min(extractor.most_images())
     }
 
     /// What the recipe names, each once.
     fn extractors(&self) -> BTreeSet<&Extractor> {
         self.recipe.evaluate.iter().filter_map(|evaluation| evaluation.extractor()).collect()
+    }
+}
+
+/// A network that sees images, and what reports call it.
+struct Eye<'a> {
+    name: String,
+    kind: Kind<'a>,
+}
+
+enum Kind<'a> {
+    Own(&'a Embedder),
+    Foreign(Network),
+}
+
+impl<'a> Eye<'a> {
+    fn open(run: &Run, extractor: &Extractor, encoder: &'a Embedder) -> Result<Self> {
+        let root = &run.place.data_root;
+        Ok(match extractor.open(root, &run.place.device)? {
+            None => Self {
+                name: format!("dino:{}", &run.weights_hash(Stage::Encoder)?[..DIGITS]),
+                kind: Kind::Own(encoder),
+            },
+            Some(network) => {
+                let weights =
+                    extractor.weights(root).context("a network of a folder has weights")?;
+                let hash = artifact::file_hash(&weights)?;
+                let name = format!("{}:{}", network.name(), &hash[..DIGITS]);
+                Self { name, kind: Kind::Foreign(network) }
+            }
+        })
+    }
+
+    fn width(&self) -> usize {
+        match &self.kind {
+            Kind::Own(encoder) => encoder.width(),
+            Kind::Foreign(network) => network.num_features(),
+        }
+    }
+
+    /// Features of `images`, row after row. Fails where a signal came first.
+    fn embed(&self, images: &[Vec<f32>], size: usize, device: &Device) -> Result<Vec<f32>> {
+        let batch_size = match self.kind {
+            Kind::Own(_) => sampling::BATCH,
+            Kind::Foreign(_) => BATCH,
+        };
+        let mut features = Vec::new();
+        for batch in images.chunks(batch_size) {
+            metric::unless_stopped()?;
+            let batch: Vec<&[f32]> = batch.iter().map(Vec::as_slice).collect();
+            features.extend(match &self.kind {
+                Kind::Own(encoder) => encoder.embed(&batch, size, batch_size)?,
+                Kind::Foreign(network) => network.embed(&batch, size, device)?,
+            });
+        }
+        Ok(features)
+    }
+}
+
+/// As a file of 8 bits keeps pixels in [0, 1].
+fn eight_bits(pixels: &[f32]) -> Vec<f32> {
+    pixels.iter().map(|pixel| (pixel.clamp(0.0, 1.0) * 255.0).round() / 255.0).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::data::file::{self, Window};
+    use crate::data::image::Gray;
+    use crate::data::picture::{self, Contents, Provenance};
+
+    #[test]
+    fn eight_bits_are_those_of_a_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("image.png");
+        let pixels: Vec<f32> = (0..1200).map(|at| at as f32 / 1000.0 - 0.1).collect();
+        let image = Gray { width: 40, height: 30, pixels };
+        let from = Provenance { contents: Contents::Synthetic, recipe: "", seed: 1 };
+        picture::write(&path, &image, &from).unwrap();
+        let read = file::read(&path, &Window::Raw).unwrap();
+        assert_eq!(read.pixels, eight_bits(&image.pixels));
+    }
+
+    fn sets(first_side: usize, num_real: usize, num_generated: usize) -> Sets {
+        let rows = |from: usize, count: usize| (from..from + count).map(|it| it as f32).collect();
+        Sets {
+            extractor: String::new(),
+            is_own: true,
+            width: 1,
+            real: rows(0, num_real),
+            first_side,
+            generated: rows(1000, num_generated),
+            available: [500, 2000],
+        }
+    }
+
+    #[test]
+    fn both_comparisons_are_of_one_size_where_there_are_images_enough() {
+        let sets = sets(100, 200, 100);
+        for most in [1, 60, 100, 10_000] {
+            let Compared { real, generated, real_vs_real: [a, b] } = sets.compared(most);
+            let count = most.min(100);
+            assert_eq!([real, generated, a, b].map(|set| set.len()), [count; 4]);
+            assert_eq!((real.row(0), generated.row(0)), (a.row(0), &[1000.0][..]));
+            assert!(b.rows().all(|row| row[0] >= 100.0), "of the second side");
+        }
+    }
+
+    #[test]
+    fn few_real_images_are_compared_with_as_many_generated_ones() {
+        let sets = sets(31, 60, 100);
+        let compared = sets.compared(10_000);
+        let [a, b] = compared.real_vs_real;
+        let found = [compared.real, compared.generated, a, b].map(|set| set.len());
+        assert_eq!(found, [60, 60, 29, 29]);
+        let described = sets.described(&compared);
+        assert_eq!(described.samples, Taken { used: 60, available: 500 });
+        assert_eq!(described.images, Taken { used: 60, available: 2000 });
+        assert_eq!(described.real_vs_real_images, 29);
     }
 }

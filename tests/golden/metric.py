@@ -108,6 +108,44 @@ def prdc(real, fake, k):
     }
 
 
+def knn(x, values, known, groups, k):
+    """Balanced accuracy of labels voted by the k nearest rows of other groups, see src/metric/knn.rs."""
+    x = x.astype(np.float64)
+    x = x - x.mean(0)
+    x = x / np.linalg.norm(x, axis=1, keepdims=True)
+    cosine = x @ x.T
+    right, count = [0, 0], [0, 0]
+    for i in np.flatnonzero(known):
+        others = np.flatnonzero(known & (groups != groups[i]))
+        nearest = others[np.argsort(-cosine[i, others], kind="stable")][:k]
+        share, usual = values[nearest].mean(), values[others].mean()
+        told = values[nearest[0]] if np.isclose(share, usual) else share > usual
+        count[int(values[i])] += 1
+        right[int(values[i])] += int(told == values[i])
+    return float((right[0] / count[0] + right[1] / count[1]) / 2)
+
+
+def band(size, seed):
+    """An image, and as a mask the upright or lying band of it that is not padding."""
+    narrow, mask = 2 * (seed % 5), np.zeros((size, size), bool)
+    if seed % 2 == 0:
+        mask[:, narrow : size - narrow] = True
+    else:
+        mask[narrow : size - narrow, :] = True
+    return image(size, seed, 0.3).astype(np.float64), mask
+
+
+def nearest(query, references):
+    """The most correlated reference where neither is padded, among those that share half of the larger content."""
+    (a, mask_a), best = query, (-1, -2.0)
+    for index, (b, mask_b) in enumerate(references):
+        both = mask_a & mask_b
+        if 2 * both.sum() >= max(mask_a.sum(), mask_b.sum()):
+            value = np.corrcoef(a[both], b[both])[0, 1]
+            best = (index, float(value)) if value > best[1] else best
+    return {"index": best[0], "pearson": best[1]}
+
+
 def effective_rank(x):
     x = x.astype(np.float64)
     sigma = np.linalg.svd(x - x.mean(0), compute_uv=False)
@@ -129,6 +167,11 @@ def main():
     large_a, large_b = image(176, 3, 0.02), image(176, 4, 0.2)
     torch_image = lambda x: torch.from_numpy(x.astype(np.float64))[None, None]
     scores = real[:, 0].astype(np.float64)
+    masked = (slice(11, 64), slice(5, 50))
+    far_real, far_fake = features(1, 200, 12, 3e3), features(2, 96, 12, 3e3)
+    label = lambda at: fake[:, at].astype(np.float64) > 0.5
+    known = lambda at: (fake[:, at + 3].astype(np.float64) > 0.3) | (at == 0)
+    references = [band(32, seed) for seed in range(100, 160)]
     golden = {
         "psnr": float(peak_signal_noise_ratio(a.astype(np.float64), b.astype(np.float64), data_range=1.0)),
         "ssim": float(
@@ -141,9 +184,20 @@ def main():
         "ms_ssim_64": ms_ssim_scales(torch_image(a), torch_image(b), 3),
         "ms_ssim_176": ms_ssim(torch_image(large_a), torch_image(large_b), data_range=1.0, win=window()).item(),
         "pearson": float(np.corrcoef(a.ravel().astype(np.float64), b.ravel().astype(np.float64))[0, 1]),
+        "pearson_masked": float(
+            np.corrcoef(a[masked].ravel().astype(np.float64), b[masked].ravel().astype(np.float64))[0, 1]
+        ),
+        "nearest": [nearest(band(32, seed), references) for seed in range(9)],
+        "quantiles": {
+            name: float(np.quantile(real.astype(np.float64), at))
+            for name, at in [("median", 0.5), ("p95", 0.95), ("p99", 0.99), ("max", 1.0)]
+        },
+        "knn": [knn(real, label(at), known(at), np.arange(96) // 3, 7) for at in range(3)],
         "frechet": frechet(real, fake),
         "mmd": mmd(real, fake),
         "prdc": prdc(real, fake, 5),
+        "prdc_of_64": prdc(real[:64], fake[:64], 5),
+        "prdc_far": prdc(far_real, far_fake, 5),
         "effective_rank": effective_rank(real),
         "effective_rank_wide": effective_rank(real[:8]),
         "mean_cosine": mean_cosine(real),

@@ -16,6 +16,7 @@ mod interrupt;
 mod kill;
 mod layers;
 mod loader;
+mod metric_speed;
 mod models;
 mod recipes;
 mod reproducible;

@@ -1,4 +1,5 @@
-use super::glossary::{Group, Tile, groups, tiles};
+use super::glossary::{Group, groups};
+use super::tiles::{Tile, tiles};
 use super::{Figure, Page, Picture, Report, plot};
 use std::fmt::Write;
 
@@ -324,7 +325,7 @@ mod tests {
         let mut page = sample();
         page.report.recipe = evil.into();
         page.report.frechet_distance.value = Figure::missing(evil);
-        page.report.frechet_distance.extractor = evil.into();
+        page.report.frechet_distance.sets.extractor = evil.into();
         page.report.stages[0].name = evil.into();
         page.report.stages[0].seconds = Figure::missing(evil);
         page.pictures[0].title = evil.into();

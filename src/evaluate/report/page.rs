@@ -80,6 +80,21 @@ mod tests {
             seconds: seconds.into(),
             images_per_second: rate.into(),
         };
+        let sets = |extractor: &str, self_referential| Sets {
+            extractor: extractor.into(),
+            self_referential,
+            samples: Taken::new(128, 136),
+            images: Taken::new(128, 1024),
+            real_vs_real_images: 128,
+        };
+        let overlap = |shares: [f64; 4]| {
+            let [precision, recall, density, coverage] = shares.map(Figure::from);
+            Overlap { precision, recall, density, coverage }
+        };
+        let likeness = |values: [f64; 5]| {
+            let [mean, median, p95, p99, max] = values.map(Figure::from);
+            Likeness { mean, median, p95, p99, max }
+        };
         let report = Report {
             recipe: "quickstart".into(),
             encoder: EncoderFigures {
@@ -87,15 +102,21 @@ mod tests {
                 mean_cosine: 0.31.into(),
                 knn_accuracy: 0.71.into(),
                 knn_accuracy_untrained: 0.58.into(),
+                images: Taken::new(128, 128),
+                knn_images: Taken::new(1000, 1152),
             },
-            autoencoder: AutoencoderFigures { psnr_db: 27.1.into(), ms_ssim: 0.95.into() },
+            autoencoder: AutoencoderFigures {
+                psnr_db: 27.1.into(),
+                ms_ssim: 0.95.into(),
+                images: Taken::new(128, 128),
+            },
             denoiser: DenoiserFigures {
                 validation_loss_first: 1.1.into(),
                 validation_loss_last: 0.24.into(),
                 images_seen: 5000,
             },
             condition_fidelity: ConditionFidelity {
-                candidates: 128,
+                candidates: Taken::new(128, 130),
                 top1: 0.21.into(),
                 chance: (1.0 / 128.0).into(),
                 top1_null: 0.01.into(),
@@ -105,29 +126,39 @@ mod tests {
             },
             frechet_distance: FrechetFigures {
                 value: Err(crate::metric::Refusal::TooFew { found: 128, needed: 192 }).into(),
-                extractor: "dino:3f7a90c2".into(),
-                self_referential: true,
-                samples: 128,
                 real_vs_real: 4.0.into(),
+                sets: sets("dino:3f7a90c2", true),
             },
             kernel_distance: KernelFigures {
                 value: 0.01.into(),
                 std: 0.002.into(),
-                extractor: "xray-densenet121:3f7a90c2".into(),
-                self_referential: false,
+                subset_size: 100,
+                real_vs_real: 1e-4.into(),
+                sets: sets("xray-densenet121:3f7a90c2", false),
             },
             coverage: CoverageFigures {
-                precision: 0.8.into(),
-                recall: 0.5.into(),
-                density: 0.9.into(),
-                coverage: 0.7.into(),
-                extractor: "dino:3f7a90c2".into(),
-                self_referential: true,
+                overlap: overlap([0.8, 0.5, 0.9, 0.7]),
+                real_vs_real: overlap([0.85, 0.84, 1.0, 0.96]),
+                sets: sets("dino:3f7a90c2", true),
             },
-            diversity: DiversityFigures { ms_ssim: 0.41.into(), scales: 3 },
+            diversity: DiversityFigures {
+                ms_ssim: 0.41.into(),
+                ms_ssim_real: 0.38.into(),
+                scales: 3,
+                pairs: 500,
+                samples: Taken::new(136, 136),
+                images: Taken::new(136, 1024),
+            },
             nearest_train: NearestTrain {
-                max_pearson: 0.93.into(),
-                max_pearson_test_vs_train: 0.95.into(),
+                samples: likeness([0.93, 0.94, 0.96, 0.97, 0.98]),
+                valid: Likeness {
+                    p99: Err(crate::metric::Refusal::TooFew { found: 64, needed: 100 }).into(),
+                    ..likeness([0.95, 0.95, 0.97, 0.0, 0.98])
+                },
+                above_valid_p99: 2.0.into(),
+                num_samples: Taken::new(136, 136),
+                num_valid: Taken::new(64, 64),
+                num_train: Taken::new(1000, 1024),
             },
             stages: vec![
                 stage("ingest", 2.1, 609.5),

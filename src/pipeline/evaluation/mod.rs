@@ -1,33 +1,31 @@
 //! The evaluate stage: figures, pictures and curves into one report.
 
+mod autoencoder;
 mod curves;
 mod encoder;
+pub(super) mod images;
+mod likeness;
+mod sets;
 mod sheets;
 
-use super::features::{DIGITS, Sets};
 use super::{Ended, Run, Stage, Timing, sampling, text};
 use crate::artifact::Stamp;
 use crate::data::radiographs::Radiographs;
 use crate::encode::Latents;
 use crate::evaluate::fidelity::{self, Candidate, Fidelity};
-use crate::evaluate::report::{
-    AutoencoderFigures, ConditionFidelity, CoverageFigures, DenoiserFigures, DiversityFigures,
-    Figure, FrechetFigures, KernelFigures, NearestTrain, Page, StageTime,
-};
+use crate::evaluate::report::{ConditionFidelity, DenoiserFigures, Figure, Page, StageTime, Taken};
 use crate::evaluate::section::Evaluation;
 use crate::interrupt;
-use crate::metric::{self, Features, Refusal, Subsets};
+use crate::metric::{self, Refusal};
 use crate::random::{Permutation, Stream};
 use crate::sample::sampler::{Ddim, Sampler};
-use crate::sample::stage;
 use crate::telemetry::{metrics, progress};
-use crate::train::task::autoencoder::restore;
 use anyhow::{Context, Result};
-use encoder::class_tokens;
+use images::Drawn;
 use std::{fs, time::Instant};
 
 /// Raised when a figure's definition changes.
-const VERSION: u32 = 2;
+const VERSION: u32 = 3;
 
 impl Run {
     pub(super) fn evaluate(&self) -> Result<Ended> {
@@ -37,7 +35,12 @@ impl Run {
             return Ok(Ended::UpToDate);
         }
         let start = Instant::now();
-        let Some(mut page) = self.measure()? else { return Ok(Ended::Interrupted) };
+        let measured = self.measure();
+        // Whatever a signal has cut short is not looked at.
+        if interrupt::requested() {
+            return Ok(Ended::Interrupted);
+        }
+        let mut page = measured?;
         let timing = Timing { seconds: start.elapsed().as_secs_f64(), images: 0 };
         self.write_timing(Stage::Evaluate, timing)?;
         page.report.stages = self.stage_times();
@@ -84,9 +87,9 @@ impl Run {
         Ok(lines.map(line).join("\n"))
     }
 
-    fn measure(&self) -> Result<Option<Page>> {
+    /// All figures. Fails where a signal came first, or has figures in it that were cut short.
+    fn measure(&self) -> Result<Page> {
         let images = self.ingested()?;
-        let device = &self.place.device;
         let encoder = self.encoder()?;
         let autoencoder = self.autoencoder()?;
         let denoiser = self.denoiser()?;
@@ -101,96 +104,33 @@ impl Run {
         page.report.recipe = self.recipe.name.clone();
         page.report.denoiser = self.denoiser_figures()?;
         page.report.encoder = self.encoder_figures(&encoder, &train, &valid)?;
+        page.report.autoencoder = self.autoencoder_figures(&autoencoder, &images.valid)?;
 
-        let size = images.valid.size();
-        let (mut psnr, mut ms_ssim) = (Vec::new(), Vec::new());
-        let all = 0..images.valid.len();
-        restore(&autoencoder, &images.valid, all, sampling::BATCH, device, |sample, restored| {
-            let square = &sample.square;
-            psnr.push(metric::psnr(&square.pixels, &restored, Some(&square.content_mask())));
-            let likeness = metric::ms_ssim(&square.pixels, &restored, size, size);
-            ms_ssim.push(likeness.map(|found| found.value));
-            Ok(())
-        })?;
-        let mean = |values: Vec<f64>| values.iter().sum::<f64>() / values.len() as f64;
-        let ms_ssim = ms_ssim.into_iter().collect::<Result<Vec<f64>, Refusal>>();
-        page.report.autoencoder =
-            AutoencoderFigures { psnr_db: mean(psnr).into(), ms_ssim: figure(ms_ssim.map(mean)) };
-
-        let table_folder = self.stage_folder(Stage::Sample);
-        let mut samples = Vec::new();
-        if !self.recipe.sample.is_empty() {
-            for row in stage::read_table(&table_folder)? {
-                samples.push(stage::read_image(&table_folder, &row)?);
-            }
-        }
-        let shown: Vec<&[f32]> = samples.iter().map(Vec::as_slice).collect();
-        let own = Sets {
-            extractor: format!("dino:{}", &self.weights_hash(Stage::Encoder)?[..DIGITS]),
-            is_own: true,
-            width: encoder.width(),
-            real: class_tokens(&train),
-            generated: encoder.embed(&shown, size, sampling::BATCH)?,
+        let samples = match self.recipe.sample.is_empty() {
+            true => Drawn::nothing(),
+            false => Drawn::open(&self.stage_folder(Stage::Sample))?,
         };
-        let Some(sets) = self.feature_sets(own, &images.train, &samples)? else {
-            return Ok(None);
-        };
-
+        let sets = self.feature_sets(&encoder, &images.train, &samples)?;
+        let report = &mut page.report;
         for evaluation in &self.recipe.evaluate {
-            if interrupt::requested() {
-                return Ok(None);
-            }
+            metric::unless_stopped()?;
             match evaluation {
                 Evaluation::Neighbours(_) => {} // With the encoder's figures, above.
                 Evaluation::Frechet(section) => {
-                    let sets = &sets[&section.features];
-                    let distance = metric::frechet_distance(sets.real(), sets.generated());
-                    page.report.frechet_distance = FrechetFigures {
-                        value: figure(distance),
-                        extractor: sets.extractor.clone(),
-                        self_referential: sets.is_own,
-                        samples: samples.len() as u64,
-                        real_vs_real: figure(self.floor(&sets.real, sets.width, samples.len())),
-                    };
+                    report.frechet_distance = sets::frechet(section, &sets[&section.features]);
                 }
                 Evaluation::Kernel(section) => {
-                    let sets = &sets[&section.features];
-                    let (real, generated) = (sets.real(), sets.generated());
-                    let size = section.subset_size.min(generated.len()).min(real.len());
-                    let subsets = Subsets { count: section.subsets, size, seed: self.recipe.seed };
-                    let distance = metric::kernel_distance(real, generated, &subsets);
-                    page.report.kernel_distance = KernelFigures {
-                        value: figure(distance.clone().map(|distance| distance.mean)),
-                        std: figure(distance.map(|distance| distance.std)),
-                        extractor: sets.extractor.clone(),
-                        self_referential: sets.is_own,
-                    };
+                    report.kernel_distance = self.kernel(section, &sets[&section.features]);
                 }
                 Evaluation::Coverage(section) => {
-                    let sets = &sets[&section.features];
-                    let prdc = metric::prdc(sets.real(), sets.generated(), section.neighbours);
-                    let part =
-                        |part: fn(&metric::Prdc) -> f64| figure(prdc.clone().map(|it| part(&it)));
-                    page.report.coverage = CoverageFigures {
-                        precision: part(|it| it.precision),
-                        recall: part(|it| it.recall),
-                        density: part(|it| it.density),
-                        coverage: part(|it| it.coverage),
-                        extractor: sets.extractor.clone(),
-                        self_referential: sets.is_own,
-                    };
+                    report.coverage = sets::coverage(section, &sets[&section.features]);
                 }
                 Evaluation::Diversity(section) => {
-                    let diversity =
-                        metric::diversity(&samples, size, section.pairs, self.recipe.seed);
-                    page.report.diversity = DiversityFigures {
-                        scales: diversity.as_ref().map_or(0, |it| it.scales as u64),
-                        ms_ssim: figure(diversity.map(|it| it.ms_ssim)),
-                    };
+                    report.diversity = self.diversity(section, &samples, &images.train)?;
                 }
-                Evaluation::NearestTrain {} => {
-                    page.report.nearest_train =
-                        nearest(&samples, size, &images.train, &images.valid)?;
+                Evaluation::NearestTrain(section) => {
+                    report.nearest_train =
+                        self.nearest(section, &samples, &images.train, &images.valid)?;
                 }
                 Evaluation::ConditionFidelity(section) => {
                     generator.sampler =
@@ -206,13 +146,17 @@ impl Run {
                         advance,
                     )?;
                     bar.finish_and_clear();
-                    page.report.condition_fidelity = fidelity_figures(found);
-                    page.pictures.push(self.fidelity_sheet(&candidates, &drawn, size)?);
+                    report.condition_fidelity = fidelity_figures(found, images.valid.len());
+                    page.pictures.push(self.fidelity_sheet(
+                        &candidates,
+                        &drawn,
+                        images.valid.size(),
+                    )?);
                 }
             }
         }
         self.add_sheets(&mut page)?;
-        Ok(Some(page))
+        Ok(page)
     }
 
     /// Validation images to tell apart, chosen by the seed.
@@ -234,17 +178,6 @@ impl Run {
                 })
             })
             .collect()
-    }
-
-    /// Fréchet distance of as many real images as there are samples from all the others.
-    fn floor(&self, real: &[f32], width: usize, samples: usize) -> Result<f64, Refusal> {
-        let rows: Vec<&[f32]> = real.chunks_exact(width).collect();
-        let stream = Stream::new(self.recipe.seed, "evaluate/floor");
-        let order = Permutation::new(rows.len() as u64, stream, 0);
-        let shuffled: Vec<f32> =
-            (0..rows.len() as u64).flat_map(|at| rows[order.apply(at) as usize]).copied().collect();
-        let (few, rest) = shuffled.split_at(samples.min(rows.len() / 2) * width);
-        metric::frechet_distance(Features::new(rest, width), Features::new(few, width))
     }
 
     fn denoiser_figures(&self) -> Result<DenoiserFigures> {
@@ -309,9 +242,14 @@ fn figure(value: Result<f64, Refusal>) -> Figure {
     }
 }
 
-fn fidelity_figures(found: Fidelity) -> ConditionFidelity {
+/// Not a number for none.
+fn mean(values: &[f64]) -> f64 {
+    values.iter().sum::<f64>() / values.len() as f64
+}
+
+fn fidelity_figures(found: Fidelity, available: usize) -> ConditionFidelity {
     ConditionFidelity {
-        candidates: found.candidates as u64,
+        candidates: Taken::new(found.candidates, available),
         top1: found.top1.into(),
         chance: (1.0 / found.candidates as f64).into(),
         top1_null: found.top1_null.into(),
@@ -319,36 +257,4 @@ fn fidelity_figures(found: Fidelity) -> ConditionFidelity {
         pixel_top1: found.pixel_top1.into(),
         pixel_top1_null: found.pixel_top1_null.into(),
     }
-}
-
-/// How near samples, and real images that were held out, come to a training image.
-fn nearest(
-    samples: &[Vec<f32>],
-    size: usize,
-    train: &Radiographs,
-    valid: &Radiographs,
-) -> Result<NearestTrain> {
-    let thumbnails = |images: &Radiographs| -> Result<Vec<Vec<f32>>> {
-        (0..images.len())
-            .map(|at| Ok(fidelity::thumbnail(&images.get(at)?.square.pixels, size)))
-            .collect()
-    };
-    let train = thumbnails(train)?;
-    let mean = |queries: &[Vec<f32>]| {
-        let found: Vec<f64> = metric::nearest_by_pearson(queries, &train)
-            .into_iter()
-            .flatten()
-            .map(|nearest| nearest.pearson)
-            .collect();
-        match found.len() {
-            0 => Figure::missing("no image to compare"),
-            count => (found.iter().sum::<f64>() / count as f64).into(),
-        }
-    };
-    let samples: Vec<Vec<f32>> =
-        samples.iter().map(|image| fidelity::thumbnail(image, size)).collect();
-    Ok(NearestTrain {
-        max_pearson: mean(&samples),
-        max_pearson_test_vs_train: mean(&thumbnails(valid)?),
-    })
 }

@@ -24,13 +24,28 @@ const FIGURES: &[&str] = &[
     "/frechet_distance/real_vs_real",
     "/kernel_distance/value",
     "/kernel_distance/std",
+    "/kernel_distance/real_vs_real",
     "/coverage/precision",
     "/coverage/recall",
     "/coverage/density",
     "/coverage/coverage",
+    "/coverage/real_vs_real/precision",
+    "/coverage/real_vs_real/recall",
+    "/coverage/real_vs_real/density",
+    "/coverage/real_vs_real/coverage",
     "/diversity/ms_ssim",
+    "/diversity/ms_ssim_real",
     "/nearest_train/max_pearson",
-    "/nearest_train/max_pearson_test_vs_train",
+    "/nearest_train/max_pearson_median",
+    "/nearest_train/max_pearson_p95",
+    "/nearest_train/max_pearson_p99",
+    "/nearest_train/max_pearson_max",
+    "/nearest_train/max_pearson_valid_vs_train",
+    "/nearest_train/max_pearson_valid_vs_train_median",
+    "/nearest_train/max_pearson_valid_vs_train_p95",
+    "/nearest_train/max_pearson_valid_vs_train_p99",
+    "/nearest_train/max_pearson_valid_vs_train_max",
+    "/nearest_train/above_valid_p99",
 ];
 
 #[test]
@@ -41,11 +56,12 @@ fn the_report_has_every_figure_or_its_reason() {
         is_figure(&report, place);
     }
     let integer = |place: &str| report.pointer(place).and_then(Value::as_u64);
-    assert_eq!(integer("/schema"), Some(1));
+    assert_eq!(integer("/schema"), Some(2));
     assert_eq!(integer("/denoiser/images_seen"), Some(1280));
     assert_eq!(integer("/condition_fidelity/candidates"), Some(16));
     assert_eq!(integer("/frechet_distance/samples"), Some(72));
     assert!(integer("/diversity/scales").unwrap() >= 1);
+    assert_eq!(integer("/diversity/pairs"), Some(50));
     assert_eq!(report["recipe"], "tiny");
     assert_eq!(report["synthetic"], true);
     assert_eq!(report["frechet_distance"]["self_referential"], true);
@@ -67,6 +83,38 @@ fn the_report_has_every_figure_or_its_reason() {
         figure("/denoiser/validation_loss/last") < 0.7 * figure("/denoiser/validation_loss/first")
     );
     assert!(figure("/autoencoder/psnr_db") > 17.0);
+}
+
+/// Fewer images are further apart and cover less: what is compared is of one size, and says which.
+#[test]
+fn sets_are_compared_at_equal_sizes() {
+    let report: Value =
+        serde_json::from_slice(&fs::read(run().join("report.json")).unwrap()).unwrap();
+    for section in ["frechet_distance", "kernel_distance", "coverage"] {
+        let count =
+            |key: &str| report[section][key].as_u64().unwrap_or_else(|| panic!("{section}: {key}"));
+        assert_eq!(count("samples"), count("images"), "{section}");
+        assert_eq!(count("samples_available"), 72);
+        let (beside, real) = (count("real_vs_real_images"), count("images_available"));
+        assert!(
+            beside <= count("images") && 2 * beside + 4 >= real.min(144),
+            "{section}: {beside} of {real}"
+        );
+    }
+    let count = |place: &str| report.pointer(place).and_then(Value::as_u64).unwrap();
+    assert_eq!(count("/nearest_train/samples"), 72);
+    assert_eq!(count("/nearest_train/train_images"), count("/coverage/images_available"));
+    assert_eq!(count("/nearest_train/valid_images"), count("/encoder/images_available"));
+    assert_eq!(count("/encoder/images"), count("/autoencoder/images"));
+    assert_eq!(
+        count("/encoder/knn_images"),
+        count("/nearest_train/train_images") + count("/nearest_train/valid_images"),
+        "all phantoms have labels"
+    );
+    assert_eq!(
+        count("/condition_fidelity/candidates_available"),
+        count("/encoder/images_available")
+    );
 }
 
 /// A number, or null with a sentence beside it that says why.

@@ -1,0 +1,114 @@
+//! Images for figures: real ones read on all threads, drawn ones with what they came from.
+
+use crate::data::catalog::Entry;
+use crate::data::image::{Rect, Square};
+use crate::data::radiographs::Radiographs;
+use crate::encode;
+use crate::evaluate::fidelity::THUMBNAIL;
+use crate::metric::{self, Area};
+use crate::sample::stage::{self, Sample};
+use anyhow::Result;
+use rayon::prelude::*;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+
+/// Images that are read before networks see them: enough for many threads, and 128 MiB at 512 pixels.
+pub(in crate::pipeline) const READ_AHEAD: usize = 128;
+
+/// What `each` makes of the images at `indices`, in their order. Reads on all threads; none of the images stays in
+/// memory. Fails where a signal came first.
+pub(in crate::pipeline) fn map_images<T: Send>(
+    images: &Radiographs,
+    indices: &[usize],
+    each: impl Fn(&Square) -> T + Sync,
+) -> Result<Vec<T>> {
+    let read = |&at: &usize| {
+        metric::unless_stopped()?;
+        Ok(each(&images.get(at)?.square))
+    };
+    indices.par_iter().map(read).collect()
+}
+
+/// The images that the sample stage has drawn; read when they are asked for.
+pub(in crate::pipeline) struct Drawn {
+    folder: PathBuf,
+    rows: Vec<Sample>,
+}
+
+impl Drawn {
+    /// None of them.
+    pub(super) fn nothing() -> Self {
+        Self { folder: PathBuf::new(), rows: Vec::new() }
+    }
+
+    /// Those of the table in `folder`.
+    pub(super) fn open(folder: &Path) -> Result<Self> {
+        Ok(Self { folder: folder.to_owned(), rows: stage::read_table(folder)? })
+    }
+
+    /// Images.
+    pub(in crate::pipeline) fn len(&self) -> usize {
+        self.rows.len()
+    }
+
+    /// The image at `index`, in [0, 1]. Fails where a signal came first.
+    pub(in crate::pipeline) fn pixels(&self, index: usize) -> Result<Vec<f32>> {
+        metric::unless_stopped()?;
+        stage::read_image(&self.folder, &self.rows[index])
+    }
+
+    /// For each image at `indices`, what none of its sources among `entries` pads in a thumbnail of a square of `size`:
+    /// the condition tells a square with its bars, and so what is drawn has them. The whole thumbnail where no source
+    /// is among them.
+    pub(super) fn contents(&self, indices: &[usize], entries: &[Entry], size: usize) -> Vec<Area> {
+        let keys = |&at: &usize| {
+            let Sample { source, source_2, .. } = &self.rows[at];
+            let keys = [Some(source), source_2.as_ref()].into_iter().flatten();
+            keys.filter_map(|key| u64::from_str_radix(key, 16).ok()).collect::<Vec<u64>>()
+        };
+        let wanted: BTreeSet<u64> = indices.iter().flat_map(keys).collect();
+        let areas: BTreeMap<u64, Area> = entries
+            .iter()
+            .map(|entry| (encode::key(entry) as u64, entry))
+            .filter(|(key, _)| wanted.contains(key))
+            .map(|(key, entry)| {
+                let [width, height] = [entry.width, entry.height].map(|side| side as usize);
+                (key, thumbnail_area(Rect::in_square(width, height, size), size))
+            })
+            .collect();
+        let whole = Area { columns: [0, THUMBNAIL], rows: [0, THUMBNAIL] };
+        let shared = |at: &usize| {
+            let areas = keys(at).into_iter().filter_map(|key| areas.get(&key).copied());
+            areas.fold(whole, Area::intersection)
+        };
+        indices.iter().map(shared).collect()
+    }
+}
+
+/// The pixels of a thumbnail that show nothing but `content`, a part of a square of `size`.
+pub(super) fn thumbnail_area(content: Rect, size: usize) -> Area {
+    let within = |from: usize, length: usize| {
+        [(from * THUMBNAIL).div_ceil(size), (from + length) * THUMBNAIL / size]
+    };
+    Area { columns: within(content.x, content.width), rows: within(content.y, content.height) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pixel_that_is_partly_padding_does_not_count() {
+        let area = |x, width, size| {
+            let content = Rect { x, y: 0, width, height: size };
+            let Area { columns, rows } = thumbnail_area(content, size);
+            assert_eq!(rows, [0, 64]);
+            columns
+        };
+        assert_eq!(area(0, 512, 512), [0, 64]);
+        assert_eq!(area(64, 384, 512), [8, 56]);
+        assert_eq!(area(65, 382, 512), [9, 55]);
+        assert_eq!(area(3, 26, 32), [6, 58]);
+        assert_eq!(area(255, 1, 512), [32, 32]);
+    }
+}
