@@ -2,8 +2,9 @@
 
 use super::args::Clean;
 use super::exit;
+use crate::artifact;
 use crate::pipeline::leftovers;
-use anyhow::{Context, Result};
+use anyhow::Result;
 use indicatif::HumanBytes;
 use std::io::Write as _;
 
@@ -12,8 +13,7 @@ pub(super) fn clean(clean: &Clean) -> Result<u8> {
     let found = leftovers(&clean.checkpoints)?;
     if clean.yes {
         for leftover in &found {
-            std::fs::remove_dir_all(&leftover.path)
-                .with_context(|| format!("cannot remove {}", leftover.path.display()))?;
+            artifact::remove_any(&leftover.path)?;
         }
     }
     let mut out = std::io::stdout().lock();

@@ -68,6 +68,16 @@ impl Fractions {
 }
 
 impl Data {
+    /// How many of `total` images may be damaged: [`Self::max_damaged`] of them, and one in any case but 0.
+    pub fn damage_limit(&self, total: u64) -> u64 {
+        if self.max_damaged == 0.0 {
+            return 0;
+        }
+        #[allow(clippy::cast_possible_truncation)] // at most `total`
+        let share = (self.max_damaged * total as f64).floor() as u64;
+        share.max(1)
+    }
+
     /// Everything that is wrong with the section, one sentence each; looks for the files as well.
     pub fn check(&self, data_root: &Path) -> Vec<String> {
         let mut faults = Vec::new();
@@ -136,6 +146,14 @@ mod tests {
 
         let error = read("(source: Phantom(image: 40))").unwrap_err().to_string();
         assert!(error.contains("images"), "{error}");
+    }
+
+    #[test]
+    fn one_damaged_image_is_borne_unless_none_may_be() {
+        let limit =
+            |max_damaged, total| Data { max_damaged, ..Data::default() }.damage_limit(total);
+        assert_eq!([limit(0.01, 20), limit(0.01, 199), limit(0.01, 200)], [1, 1, 2]);
+        assert_eq!([limit(0.0, 20), limit(0.0, 1_000_000), limit(1.0, 20)], [0, 0, 20]);
     }
 
     #[test]

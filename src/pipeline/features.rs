@@ -92,10 +92,10 @@ impl Run {
                 if interrupt::requested() {
                     return Ok(None);
                 }
-                let images = batch
-                    .iter()
-                    .map(|&at| Ok(train.get(at)?.square.pixels.clone()))
-                    .collect::<Result<Vec<_>>>()?;
+                let images =
+                    batch.iter().map(|&at| train.get_or_skip(at)).collect::<Result<Vec<_>, _>>()?;
+                let images: Vec<Vec<f32>> =
+                    images.iter().flatten().map(|image| image.square.pixels.clone()).collect();
                 found.real.extend(embed(&images)?);
             }
             for batch in samples.chunks(BATCH) {

@@ -131,6 +131,7 @@ pub struct Run {
     pub networks: Networks,
     resolved: String,
     catalog: OnceCell<Ingested>,
+    encoded: OnceCell<stores::Encoded>,
     folders: weights::Hashes,
     _lock: Option<Lock>,
 }
@@ -205,6 +206,7 @@ impl Run {
             networks,
             resolved,
             catalog: OnceCell::new(),
+            encoded: OnceCell::new(),
             folders: weights::Hashes::default(),
             _lock: lock,
         })
@@ -298,7 +300,9 @@ impl Run {
             let images = |split| -> Result<Arc<Radiographs>> {
                 let entries = catalog.entries(split)?;
                 let cache = data.cache_mib.saturating_mul(1 << 20);
-                Ok(Arc::new(Radiographs::open(entries, &self.place.data_root, data.size, cache)))
+                let most_unreadable = data.damage_limit(entries.len() as u64);
+                let images = Radiographs::open(entries, &self.place.data_root, data.size, cache);
+                Ok(Arc::new(images.with_most_unreadable(most_unreadable)))
             };
             let ingested = Ingested {
                 fingerprint: catalog.fingerprint()?,

@@ -15,7 +15,7 @@ impl Run {
         train: &Latents,
         valid: &Latents,
     ) -> Result<EncoderFigures> {
-        let images = self.ingested()?;
+        let images = self.encoded()?;
         let width = encoder.width();
         let section = self.recipe.evaluate.iter().find_map(|evaluation| match evaluation {
             Evaluation::Neighbours(section) => Some(section.clone()),
@@ -34,10 +34,14 @@ impl Run {
             figure(accuracy.map(|accuracy| accuracy.mean))
         };
         let untrained = match self.untrained_encoder() {
-            Some(untrained) => accuracy(
-                &untrained.embed_all(&images.train, sampling::BATCH)?,
-                &untrained.embed_all(&images.valid, sampling::BATCH)?,
-            ),
+            Some(untrained) => {
+                let embed = |images| untrained.embed_all(images, sampling::BATCH);
+                let (train, valid) = (embed(&images.train)?, embed(&images.valid)?);
+                match train.len() + valid.len() == entries.len() * width {
+                    true => accuracy(&train, &valid),
+                    false => Figure::missing("not all images can be opened any more"),
+                }
+            }
             None => Figure::missing("the encoder was not trained here"),
         };
         let (train, valid) = (class_tokens(train), class_tokens(valid));

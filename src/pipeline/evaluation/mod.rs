@@ -7,7 +7,7 @@ mod sheets;
 use super::features::{DIGITS, Sets};
 use super::{Ended, Run, Stage, Timing, sampling, text};
 use crate::artifact::Stamp;
-use crate::data::radiographs::Radiographs;
+use crate::data::radiographs::{Radiographs, Sample};
 use crate::encode::Latents;
 use crate::evaluate::fidelity::{self, Candidate, Fidelity};
 use crate::evaluate::report::{
@@ -24,7 +24,7 @@ use crate::telemetry::{metrics, progress};
 use crate::train::task::autoencoder::reconstruct;
 use anyhow::{Context, Result};
 use encoder::class_tokens;
-use std::{fs, time::Instant};
+use std::{fs, sync::Arc, time::Instant};
 
 /// Raised when a figure's definition changes.
 const VERSION: u32 = 2;
@@ -85,7 +85,7 @@ impl Run {
     }
 
     fn measure(&self) -> Result<Option<Page>> {
-        let images = self.ingested()?;
+        let images = self.encoded()?;
         let device = &self.place.device;
         let encoder = self.encoder()?;
         let autoencoder = self.autoencoder()?;
@@ -229,16 +229,13 @@ impl Run {
     ) -> Result<Vec<Candidate>> {
         let stream = Stream::new(self.recipe.seed, "evaluate/candidates");
         let order = Permutation::new(images.len() as u64, stream, 0);
-        (0..count.min(images.len()) as u64)
-            .map(|at| {
-                let index = order.apply(at) as usize;
-                Ok(Candidate {
-                    square: images.get(index)?.square.clone(),
-                    tokens: valid.tokens(index),
-                    seed: at,
-                })
-            })
-            .collect()
+        let candidate = |at: u64| -> Result<Option<Candidate>> {
+            let index = order.apply(at) as usize;
+            let Some(image) = images.get_or_skip(index)? else { return Ok(None) };
+            let (square, tokens) = (image.square.clone(), valid.tokens(index));
+            Ok(Some(Candidate { square, tokens, seed: at }))
+        };
+        (0..images.len() as u64).map(candidate).filter_map(Result::transpose).take(count).collect()
     }
 
     /// Fréchet distance of as many real images as there are samples from all the others.
@@ -303,6 +300,12 @@ impl Run {
                 ("catalog".to_owned(), ingested.fingerprint[..16].to_owned()),
             ]);
         }
+        if let Ok(encoded) = self.encoded()
+            && encoded.num_missing > 0
+        {
+            let missing = encoded.num_missing.to_string();
+            rows.push(("of these, could not be opened".to_owned(), missing));
+        }
         rows
     }
 }
@@ -334,9 +337,9 @@ fn nearest(
     valid: &Radiographs,
 ) -> Result<NearestTrain> {
     let thumbnails = |images: &Radiographs| -> Result<Vec<Vec<f32>>> {
-        (0..images.len())
-            .map(|at| Ok(fidelity::thumbnail(&images.get(at)?.square.pixels, size)))
-            .collect()
+        let thumbnail = |image: Arc<Sample>| fidelity::thumbnail(&image.square.pixels, size);
+        let images = (0..images.len()).map(|at| images.get_or_skip(at));
+        Ok(images.filter_map(Result::transpose).map(|image| image.map(thumbnail)).collect::<Result<_, _>>()?)
     };
     let train = thumbnails(train)?;
     let mean = |queries: &[Vec<f32>]| {

@@ -9,7 +9,7 @@ use crate::metric;
 use crate::models::autoencoder::{Autoencoder, AutoencoderKl, AutoencoderKlConfig};
 use crate::models::images::{stack, to_images, with_channels};
 use crate::random::Stream;
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use burn::tensor::{Device, Tensor, TensorData};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
@@ -90,8 +90,7 @@ impl Samples for Images {
     }
 
     fn get(&self, index: u64, position: u64) -> Result<Item, SampleError> {
-        let sample =
-            self.radiographs.get(index as usize).map_err(|_| SampleError::new("unreadable"))?;
+        let sample = self.radiographs.get(index as usize)?;
         let (square, side) = (&sample.square, self.crop_size);
         let mut draws = self.crop.at(position);
         let mut place = || draws.below((square.size - side + 1) as u64) as usize;
@@ -205,7 +204,8 @@ impl Task for AutoencoderTask {
     }
 }
 
-/// The first `count` images and what the autoencoder makes of them (posterior mean), in [0, 1].
+/// The first `count` images that can be opened, and what the autoencoder makes of them (posterior mean), in [0, 1].
+/// Fails where there is none.
 pub fn reconstruct(
     model: &Autoencoder,
     images: &Radiographs,
@@ -215,14 +215,16 @@ pub fn reconstruct(
 ) -> Result<Vec<(Arc<Sample>, Vec<f32>)>> {
     let mut out = Vec::new();
     let channels = model.config().in_channels();
-    let indices: Vec<usize> = (0..count.min(images.len())).collect();
-    for chunk in indices.chunks(batch_size) {
-        let samples = chunk.iter().map(|&at| images.get(at)).collect::<Result<Vec<_>, _>>()?;
+    let samples = (0..images.len()).map(|at| images.get_or_skip(at)).filter_map(Result::transpose);
+    let mut samples = samples.take(count).peekable();
+    while samples.peek().is_some() {
+        let samples = samples.by_ref().take(batch_size).collect::<Result<Vec<_>, _>>()?;
         let batch =
             stack(samples.iter().map(|sample| &sample.square.pixels[..]), images.size(), device);
         let latents = model.encode(with_channels(batch * 2.0 - 1.0, channels)).mean;
         out.extend(samples.into_iter().zip(to_images(model.decode(latents))?));
     }
+    ensure!(!out.is_empty(), "there is no image to restore");
     Ok(out)
 }
 
