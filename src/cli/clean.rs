@@ -2,9 +2,10 @@
 
 use super::args::Clean;
 use super::exit;
+use crate::artifact;
 use crate::pipeline::leftovers;
 use crate::telemetry::plain::plain;
-use anyhow::{Context, Result};
+use anyhow::Result;
 use indicatif::HumanBytes;
 use std::io::Write as _;
 
@@ -13,8 +14,7 @@ pub(super) fn clean(clean: &Clean) -> Result<u8> {
     let found = leftovers(&clean.checkpoints)?;
     if clean.yes {
         for leftover in &found {
-            std::fs::remove_dir_all(&leftover.path)
-                .with_context(|| format!("cannot remove {}", leftover.path.display()))?;
+            artifact::remove_any(&leftover.path)?;
         }
     }
     let mut out = std::io::stdout().lock();

@@ -5,6 +5,7 @@ pub mod file;
 pub mod image;
 pub mod ingest;
 pub mod loader;
+mod patience;
 pub mod phantom;
 pub mod picture;
 pub mod radiographs;

@@ -3,12 +3,15 @@
 use super::catalog::{Entry, Location};
 use super::file::{self, FileError, Refusal};
 use super::image::{Rect, Square};
+use super::loader::SampleError;
+use super::patience::patiently;
 use super::phantom;
 use half::f16;
 use half::slice::HalfFloatSliceExt;
+use std::collections::BTreeSet;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock};
 
 /// The images of one split as squares of one size. Threads may share it.
 #[derive(Debug)]
@@ -18,6 +21,10 @@ pub struct Radiographs {
     size: usize,
     /// One slot per entry, or none at all where the split does not fit into memory.
     cache: Vec<OnceLock<Half>>,
+    cache_bytes: u64,
+    most_unreadable: u64,
+    /// Indices of the images that [`Self::get_or_skip`] has skipped.
+    skipped: Mutex<BTreeSet<usize>>,
 }
 
 /// One image, ready for a network.
@@ -60,6 +67,12 @@ impl From<FileError> for Cause {
     }
 }
 
+impl From<RadiographError> for SampleError {
+    fn from(error: RadiographError) -> Self {
+        Self { image: Some(error.id), ..Self::new(error.source.to_string()) }
+    }
+}
+
 /// A square in half precision.
 #[derive(Debug)]
 struct Half {
@@ -76,7 +89,27 @@ impl Radiographs {
         let bytes = (entries.len() * size * size * size_of::<f16>()) as u64;
         let slots = if bytes <= cache_bytes { entries.len() } else { 0 };
         let cache = (0..slots).map(|_| OnceLock::new()).collect();
-        Self { entries, data_root: data_root.to_owned(), size, cache }
+        Self {
+            entries,
+            data_root: data_root.to_owned(),
+            size,
+            cache,
+            cache_bytes,
+            most_unreadable: 0,
+            skipped: Mutex::default(),
+        }
+    }
+
+    /// The same, of which at most `most_unreadable` images may be skipped where they cannot be opened.
+    pub fn with_most_unreadable(self, most_unreadable: u64) -> Self {
+        Self { most_unreadable, ..self }
+    }
+
+    /// The images whose entry is kept, in the same order. What is cached here is not there.
+    pub fn filtered(&self, is_kept: impl Fn(&Entry) -> bool) -> Self {
+        let entries = self.entries.iter().filter(|entry| is_kept(entry)).cloned().collect();
+        Self::open(entries, &self.data_root, self.size, self.cache_bytes)
+            .with_most_unreadable(self.most_unreadable)
     }
 
     /// Number of images.
@@ -99,7 +132,8 @@ impl Radiographs {
         self.size
     }
 
-    /// Image number `index`, below [`Self::len`].
+    /// Image number `index`, below [`Self::len`]. Where its file cannot be read, which may pass, tries again for half a
+    /// second.
     pub fn get(&self, index: usize) -> Result<Arc<Sample>, RadiographError> {
         let sample = |half: &Half| Arc::new(half.to_sample(self.size, index));
         let Some(slot) = self.cache.get(index) else { return Ok(sample(&self.load(index)?)) };
@@ -110,15 +144,53 @@ impl Radiographs {
         Ok(sample(slot.get_or_init(|| half)))
     }
 
+    /// Image number `index`, or none where it cannot be opened, which the log then says. An error once that is the
+    /// case for more images than may be skipped.
+    pub fn get_or_skip(&self, index: usize) -> Result<Option<Arc<Sample>>, RadiographError> {
+        let error = match self.get(index) {
+            Ok(sample) => return Ok(Some(sample)),
+            Err(error) => error,
+        };
+        let mut skipped = self.skipped.lock().expect("nobody panics with this in hand");
+        if skipped.insert(index) {
+            let (image, reason) = (error.id, &error.source);
+            tracing::warn!(image, %reason, "image skipped");
+        }
+        if skipped.len() as u64 > self.most_unreadable { Err(error) } else { Ok(None) }
+    }
+
+    /// Image number `index` for a contact sheet: black where it cannot be opened, as [`Self::get_or_skip`] bears it.
+    pub fn tile(&self, index: usize) -> Result<Vec<f32>, RadiographError> {
+        let sample = self.get_or_skip(index)?;
+        Ok(sample.map_or_else(|| vec![0.0; self.size * self.size], |it| it.square.pixels.clone()))
+    }
+
+    /// Whether image number `index` can be opened now. One look, without patience.
+    pub fn is_readable(&self, index: usize) -> bool {
+        let entry = &self.entries[index];
+        match &entry.location {
+            Location::Phantom { .. } => true,
+            Location::File(path) => file::read(&self.data_root.join(path), &entry.window).is_ok(),
+        }
+    }
+
     fn load(&self, index: usize) -> Result<Half, RadiographError> {
         let entry = &self.entries[index];
         let image = match &entry.location {
             Location::Phantom { seed, index } => phantom::render(*seed, *index, self.size).image,
-            Location::File(path) => file::read(&self.data_root.join(path), &entry.window)
-                .map_err(|error| RadiographError { id: entry.id, source: error.into() })?,
+            Location::File(path) => {
+                let path = self.data_root.join(path);
+                patiently(|| file::read(&path, &entry.window), may_pass)
+                    .map_err(|error| RadiographError { id: entry.id, source: error.into() })?
+            }
         };
         Ok(Half::new(&image.to_square(self.size)))
     }
+}
+
+/// A file that is not there is not waited for, nor one whose content is refused.
+fn may_pass(error: &FileError) -> bool {
+    matches!(error, FileError::Read { source, .. } if source.kind() != io::ErrorKind::NotFound)
 }
 
 impl Half {

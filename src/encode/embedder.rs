@@ -54,14 +54,16 @@ impl Embedder {
         Ok(out)
     }
 
-    /// Class embeddings of all of `images`, in order, row after row.
+    /// Class embeddings of all of `images` that can be opened, in order, row after row. Fails where more cannot than
+    /// may be skipped.
     pub fn embed_all(&self, images: &Radiographs, batch_size: usize) -> Result<Vec<f32>> {
         let mut out = Vec::new();
         let indices: Vec<usize> = (0..images.len()).collect();
         for chunk in indices.chunks(batch_size) {
-            let samples = chunk.iter().map(|&at| images.get(at)).collect::<Result<Vec<_>, _>>()?;
+            let samples =
+                chunk.iter().map(|&at| images.get_or_skip(at)).collect::<Result<Vec<_>, _>>()?;
             let pixels: Vec<&[f32]> =
-                samples.iter().map(|sample| &sample.square.pixels[..]).collect();
+                samples.iter().flatten().map(|sample| &sample.square.pixels[..]).collect();
             out.extend(self.embed(&pixels, images.size(), batch_size)?);
         }
         Ok(out)

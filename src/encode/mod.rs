@@ -5,7 +5,7 @@ mod embedder;
 pub use embedder::{Embedder, trained_input};
 
 use crate::data::catalog::Entry;
-use crate::data::radiographs::Radiographs;
+use crate::data::radiographs::{Radiographs, Sample};
 use crate::data::store::{Check, ColumnSpec, Dtype, Store, StoreSpec, StoreWriter, Values};
 use crate::interrupt;
 use crate::models::autoencoder::Autoencoder;
@@ -20,6 +20,9 @@ use std::{collections::BTreeMap, path::Path, sync::Arc};
 /// Raised when a store of the same inputs would hold other numbers.
 pub const VERSION: u32 = 1;
 
+/// Rows per shard, or a little fewer: what a store that is cut off or lacks a row has to make again.
+const SHARD_ROWS: usize = 1024;
+
 /// What fills a store.
 pub struct Networks<'a> {
     /// Makes the tokens.
@@ -30,76 +33,131 @@ pub struct Networks<'a> {
     pub autoencoder: &'a Autoencoder,
     /// Where the autoencoder computes.
     pub device: &'a Device,
+    /// Channels, height and width of its latents.
+    pub latent_shape: [usize; 3],
+    /// Number and width of the tokens.
+    pub token_shape: [usize; 2],
 }
 
-/// Encodes all of `splits` into the store at `path`. Goes on where an interrupted call stopped.
+/// Encodes all of `splits` into the store at `path`. Goes on where an interrupted call stopped; where a store is
+/// there that lacks rows, encodes only the shards that lack them.
 ///
-/// False when a signal came first.
+/// An image that cannot be opened is left out and named in the log by its row; more than `most_missing` of them in one
+/// call are an error. False when a signal came first. One call at a time per store: hold a [`Lock`](crate::artifact::Lock).
 pub fn run(
     networks: &Networks<'_>,
     splits: &[&Radiographs],
     path: &Path,
     input_hash: &str,
     batch_size: usize,
+    most_missing: u64,
     bar: &ProgressBar,
 ) -> Result<bool> {
     let rows: Vec<(&Radiographs, usize)> =
         splits.iter().flat_map(|split| (0..split.len()).map(move |at| (*split, at))).collect();
     ensure!(!rows.is_empty(), "the catalog has no images to encode");
-    let mut writer: Option<StoreWriter> = None;
-    let mut at = 0;
-    while at < rows.len() {
+    let mut writer = StoreWriter::open(path, spec(input_hash, networks, batch_size))?;
+    let mut missing = 0;
+    loop {
+        let at = usize::try_from(writer.rows()).unwrap_or(usize::MAX);
+        bar.set_position(at as u64);
+        if at >= rows.len() {
+            break;
+        }
         if interrupt::requested() {
             return Ok(false);
         }
+        if writer.keep_shard()? {
+            continue;
+        }
         let batch = &rows[at..(at + batch_size).min(rows.len())];
-        let samples = batch
-            .iter()
-            .map(|(split, index)| split.get(*index))
-            .collect::<Result<Vec<_>, _>>()
-            .context("an image that ingest could read can no longer be read")?;
-        let size = samples[0].square.size;
-        let pixels: Vec<&[f32]> = samples.iter().map(|sample| &sample.square.pixels[..]).collect();
+        let mut images = Vec::with_capacity(batch.len());
+        for (split, index) in batch {
+            let image = split.get(*index);
+            if let Err(error) = &image
+                && !writer.has_before(key(&split.entries()[*index]))
+            {
+                let (image, reason) = (error.id, &error.source);
+                tracing::warn!(image, %reason, "image left out of the store");
+                missing += 1;
+            }
+            images.push(match image {
+                Err(error) if missing > most_missing => {
+                    return Err(error).with_context(|| too_many(missing, most_missing, rows.len()));
+                }
+                image => image.ok(),
+            });
+        }
+        encode(networks, batch, &images, &mut writer)?;
+    }
+    writer.finish()?;
+    Ok(true)
+}
+
+fn too_many(missing: u64, most_missing: u64, images: usize) -> String {
+    format!(
+        "{missing} of {images} images can no longer be opened, data.max_damaged allows {most_missing}; the log names \
+         them; the last"
+    )
+}
+
+/// Gives the writer its next rows: those of the images that are there, through the networks in one batch.
+fn encode(
+    networks: &Networks<'_>,
+    batch: &[(&Radiographs, usize)],
+    images: &[Option<Arc<Sample>>],
+    writer: &mut StoreWriter,
+) -> Result<()> {
+    let pixels: Vec<&[f32]> =
+        images.iter().flatten().map(|sample| &sample.square.pixels[..]).collect();
+    let mut encoded = match images.iter().flatten().next() {
+        Some(sample) => Encoded::new(networks, &pixels, sample.square.size)?,
+        None => Encoded::default(),
+    };
+    for ((split, index), image) in batch.iter().zip(images) {
+        let key = key(&split.entries()[*index]);
+        match image {
+            Some(_) => encoded.push_next(key, pixels.len(), writer)?,
+            None => writer.push_unmade(key)?,
+        }
+    }
+    Ok(())
+}
+
+/// What the networks make of a batch, row after row.
+#[derive(Default)]
+struct Encoded {
+    mean: Vec<f32>,
+    logvar: Vec<f32>,
+    tokens: Vec<f32>,
+    /// Rows that the writer has.
+    pushed: usize,
+}
+
+impl Encoded {
+    fn new(networks: &Networks<'_>, pixels: &[&[f32]], size: usize) -> Result<Self> {
         let images = stack(pixels.iter().copied(), size, networks.device);
         let channels = networks.autoencoder.config().in_channels();
         let moments = networks.autoencoder.encode(with_channels(images * 2.0 - 1.0, channels));
-        let tokens = networks.encoder.condition_tokens(networks.tokens, &pixels, size);
-        let latent_shape = moments.mean.dims();
-        let token_shape = tokens.dims();
-        if writer.is_none() {
-            let opened = StoreWriter::open(
-                path,
-                spec(input_hash, &latent_shape[1..], &token_shape[1..], batch_size),
-            )?;
-            at = usize::try_from(opened.rows()).unwrap_or(usize::MAX);
-            let is_resumed = at > 0;
-            writer = Some(opened);
-            if is_resumed {
-                bar.set_position(at as u64);
-                continue;
-            }
-        }
-        let writer = writer.as_mut().expect("opened above");
-        let mean = values(moments.mean)?;
-        let logvar = values(moments.logvar)?;
-        let tokens = values(tokens)?;
-        let (latent, token) = (mean.len() / batch.len(), tokens.len() / batch.len());
-        for (row, (split, index)) in batch.iter().enumerate() {
-            let part = |width: usize| row * width..(row + 1) * width;
-            writer.push(
-                key(&split.entries()[*index]),
-                &[
-                    Values::Floats(&mean[part(latent)]),
-                    Values::Floats(&logvar[part(latent)]),
-                    Values::Floats(&tokens[part(token)]),
-                ],
-            )?;
-        }
-        at += batch.len();
-        bar.set_position(at as u64);
+        let tokens = networks.encoder.condition_tokens(networks.tokens, pixels, size);
+        Ok(Self {
+            mean: values(moments.mean)?,
+            logvar: values(moments.logvar)?,
+            tokens: values(tokens)?,
+            pushed: 0,
+        })
     }
-    writer.expect("there is at least one row").finish()?;
-    Ok(true)
+
+    fn push_next(&mut self, key: i64, rows: usize, writer: &mut StoreWriter) -> Result<()> {
+        let row = |values: &'_ [f32]| {
+            let width = values.len() / rows;
+            self.pushed * width..(self.pushed + 1) * width
+        };
+        let columns = [&self.mean, &self.logvar, &self.tokens];
+        writer.push(key, &columns.map(|column| Values::Floats(&column[row(column)])))?;
+        self.pushed += 1;
+        Ok(())
+    }
 }
 
 /// How the store names an image: by its content, so that another ingest of the same files finds it again.
@@ -139,7 +197,7 @@ pub struct Row {
 }
 
 impl Latents {
-    /// The rows of `entries` in `store`, in their order.
+    /// The rows of `entries` in `store`, in their order. All of them must be there.
     ///
     /// `scale` is the training split's; None measures it on these rows.
     pub fn new(store: Arc<Store>, entries: &[Entry], scale: Option<Scale>) -> Result<Self> {
@@ -245,17 +303,17 @@ pub fn open(path: &Path) -> Result<Arc<Store>> {
     Ok(Arc::new(Store::open(path, Check::Hashes)?))
 }
 
-fn spec(input_hash: &str, latent: &[usize], tokens: &[usize], batch_size: usize) -> StoreSpec {
+fn spec(input_hash: &str, networks: &Networks<'_>, batch_size: usize) -> StoreSpec {
     StoreSpec {
         inputs_hash: input_hash.to_owned(),
         notes: BTreeMap::new(),
         columns: vec![
-            ColumnSpec::new("mean", Dtype::F16, latent),
-            ColumnSpec::new("logvar", Dtype::F16, latent),
-            ColumnSpec::new("tokens", Dtype::F16, tokens),
+            ColumnSpec::new("mean", Dtype::F16, &networks.latent_shape),
+            ColumnSpec::new("logvar", Dtype::F16, &networks.latent_shape),
+            ColumnSpec::new("tokens", Dtype::F16, &networks.token_shape),
         ],
-        // Whole batches per shard: a resumed store then sees the same batches.
-        shard_rows: (4096 / batch_size).max(1) * batch_size,
+        // Whole batches per shard: a store that is resumed or completed then sees the same batches.
+        shard_rows: (SHARD_ROWS / batch_size).max(1) * batch_size,
     }
 }
 

@@ -137,6 +137,7 @@ pub struct Run {
     resolved: String,
     catalog: OnceCell<Ingested>,
     summary: OnceCell<ingest::Summary>,
+    encoded: OnceCell<stores::Encoded>,
     folders: weights::Hashes,
     _lock: Option<Lock>,
 }
@@ -214,6 +215,7 @@ impl Run {
             resolved,
             catalog: OnceCell::new(),
             summary: OnceCell::new(),
+            encoded: OnceCell::new(),
             folders: weights::Hashes::default(),
             _lock: lock,
         })
@@ -332,7 +334,9 @@ impl Run {
             let images = |split| -> Result<Arc<Radiographs>> {
                 let entries = catalog.entries(split)?;
                 let cache = data.cache_mib.saturating_mul(1 << 20);
-                Ok(Arc::new(Radiographs::open(entries, &self.place.data_root, data.size, cache)))
+                let most_unreadable = data.damage_limit(entries.len() as u64);
+                let images = Radiographs::open(entries, &self.place.data_root, data.size, cache);
+                Ok(Arc::new(images.with_most_unreadable(most_unreadable)))
             };
             let ingested = Ingested {
                 fingerprint: catalog.fingerprint()?,

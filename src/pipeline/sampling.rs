@@ -22,7 +22,7 @@ impl Run {
             .hasher(Stage::Sample, stage::VERSION)
             .section(&text(&self.recipe.sample))
             .section(&text(&self.recipe.diffusion))
-            .upstream(&self.store_hash()?)
+            .upstream(&self.data_hash()?)
             .upstream(&self.weights_hash(Stage::Denoiser)?)
             .finish())
     }
@@ -74,7 +74,7 @@ impl Run {
         let (train, _) = self.latents()?;
         let (denoiser, autoencoder) = (self.denoiser()?, self.autoencoder()?);
         let mut generator = self.generator(&denoiser, &autoencoder, &train);
-        let sources = Sources { radiographs: &self.ingested()?.train, latents: &train };
+        let sources = Sources { radiographs: &self.encoded()?.train, latents: &train };
         let total = self.recipe.sample.iter().map(Strategy::images).sum::<usize>() as u64;
         let bar = progress::bar(Stage::Sample.name(), 0, total);
         let is_done = stage::run(

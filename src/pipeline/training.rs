@@ -2,7 +2,7 @@
 
 use super::{Ended, Run, Stage, Timing, text};
 use crate::data::picture;
-use crate::encode::{self, Latents, Scale};
+use crate::encode::{Latents, Scale};
 use crate::models::autoencoder::AutoencoderConfig;
 use crate::models::encoder::ImageEncoderConfig;
 use crate::recipe::networks;
@@ -82,7 +82,7 @@ impl Run {
             batch_size: measuring_batch(train),
         };
         let fresh = || self.fresh_denoiser();
-        let fingerprint = self.store_hash()?;
+        let fingerprint = self.data_hash()?;
         self.train(Stage::Denoiser, &mut task, train, hash, &fingerprint, fresh)
     }
 
@@ -200,26 +200,17 @@ impl Run {
             .section(&text(&recipe.diffusion))
             .section(&text(&recipe.condition))
             .section(&text(&recipe.train.meaning()))
-            .upstream(&self.store_hash()?);
+            .upstream(&self.data_hash()?);
         Ok(match base {
             Some(base) => hasher.upstream(&base).finish(),
             None => hasher.finish(),
         })
     }
 
-    /// Training and validation rows of the store.
-    pub(super) fn latents(&self) -> Result<(Arc<Latents>, Arc<Latents>)> {
-        let store = encode::open(&self.store_folder()?)?;
-        let images = self.ingested()?;
-        let train = Latents::new(store.clone(), images.train.entries(), self.latent_scale())?;
-        let valid = Latents::new(store, images.valid.entries(), Some(train.scale()))?;
-        Ok((Arc::new(train), Arc::new(valid)))
-    }
-
     /// Draws eight validation images again, each beside its source.
     fn painter(&self, valid: &Arc<Latents>) -> Result<Painter> {
         let autoencoder = self.autoencoder()?;
-        let (valid, radiographs) = (valid.clone(), self.ingested()?.valid.clone());
+        let (valid, radiographs) = (valid.clone(), self.encoded()?.valid.clone());
         let (diffusion, device) = (self.recipe.diffusion.clone(), self.place.device.clone());
         let scale: Scale = valid.scale();
         Ok(Box::new(move |denoiser| {
@@ -240,7 +231,7 @@ impl Run {
             let drawn = generator.images(&requests, 1.0)?;
             let mut tiles = Vec::new();
             for (at, image) in drawn.into_iter().enumerate() {
-                tiles.push(radiographs.get(at)?.square.pixels.clone());
+                tiles.push(radiographs.tile(at)?);
                 tiles.push(image);
             }
             Ok(picture::contact_sheet(

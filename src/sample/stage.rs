@@ -199,11 +199,10 @@ fn sheet(
 ) -> Result<Gray> {
     let mut tiles = Vec::new();
     for (at, origin) in plan.iter().take(SHEET).enumerate() {
-        let source = |at: usize| Ok::<_, anyhow::Error>(radiographs.get(at)?.square.pixels.clone());
-        tiles.push(source(origin.sources[0])?);
+        tiles.push(radiographs.tile(origin.sources[0])?);
         tiles.push(file::read(&images.join(name(at)), &Window::Raw)?.pixels);
         if let Some(&second) = origin.sources.get(1) {
-            tiles.push(source(second)?);
+            tiles.push(radiographs.tile(second)?);
         }
     }
     let is_pair = plan.first().is_some_and(|origin| origin.sources.len() > 1);

@@ -9,7 +9,7 @@ use std::process::Command;
 use umbra::models::weights::file::{self, NonFinite};
 
 /// A small DINOv2 and a small autoencoder, as transformers and diffusers write them.
-fn write(golden: &Golden, folder: &Path, weights: &str) {
+pub(crate) fn write(golden: &Golden, folder: &Path, weights: &str) {
     fs::create_dir_all(folder).unwrap();
     fs::write(folder.join("config.json"), &golden.config).unwrap();
     file::write(&folder.join(weights), &golden.weights).unwrap();
@@ -49,7 +49,7 @@ fn home() -> tempfile::TempDir {
     home
 }
 
-const FROM_SCRATCH: &str =
+pub(crate) const FROM_SCRATCH: &str =
     "Unet(channels: [8, 16], attention: [1], layers: 1, heads: [2], context_width: 8, groups: 4)";
 
 #[test]

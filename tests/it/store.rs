@@ -126,6 +126,83 @@ fn a_store_that_is_cut_off_is_taken_up_and_ends_the_same() {
     assert_eq!(contents(&path), contents(&whole));
 }
 
+/// Rows that cannot be made keep their places; a store that lacks some is completed to the bytes it would have had.
+#[test]
+fn a_store_that_lacks_rows_is_read_and_completed() {
+    let home = tempfile::tempdir().unwrap();
+    let whole = home.path().join("whole");
+    write(&whole, 11);
+    let path = home.path().join("store");
+    // In the first shard one, all of the second, the last of the last.
+    let first_missing = [2, 4, 5, 6, 7, 10];
+    let mut writer = StoreWriter::open(&path, spec(4)).unwrap();
+    fill(&mut writer, 11, &first_missing);
+    writer.finish().unwrap();
+    let keys = |rows: &[u64]| rows.iter().map(|&row| key(row)).collect::<Vec<_>>();
+    let store = Store::open(&path, Check::Hashes).unwrap();
+    assert_eq!((store.len(), store.missing()), (5, &keys(&first_missing)[..]));
+    for (at, row) in [0, 1, 3, 8, 9].into_iter().enumerate() {
+        assert_eq!(store.row_of(key(row)), Some(at as u64));
+        assert_eq!(store.row(at as u64, "tokens").unwrap(), tokens(row), "row {row}");
+        assert_eq!(store.column("patient").unwrap().integers(at as u64), [-(row as i64)]);
+    }
+    assert!(first_missing.iter().all(|&row| store.row_of(key(row)).is_none()));
+
+    // Some come back; of those that were there, one has gone: the store has it still.
+    let mut writer = StoreWriter::open(&path, spec(4)).unwrap();
+    assert!(!writer.keep_shard().unwrap(), "the first shard lacks a row");
+    fill(&mut writer, 11, &[0, 2, 6, 9]);
+    writer.finish().unwrap();
+    let second = Store::open(&path, Check::Hashes).unwrap();
+    assert_eq!((second.len(), second.missing()), (9, &keys(&[2, 6])[..]));
+    assert_eq!(second.row(0, "tokens").unwrap(), tokens(0));
+    // Who has the old one open sees what it has always seen.
+    assert_eq!(store.row(3, "tokens").unwrap(), tokens(8));
+
+    // All: cut off anywhere on the way.
+    for cut in 0..3 {
+        let mut writer = StoreWriter::open(&path, spec(4)).unwrap();
+        fill(&mut writer, 4 * cut, &[]);
+        drop(writer);
+    }
+    let mut writer = StoreWriter::open(&path, spec(4)).unwrap();
+    assert_eq!(writer.rows(), 8);
+    assert!(writer.keep_shard().unwrap(), "the last shard lacks none");
+    assert_eq!(writer.rows(), 11);
+    writer.finish().unwrap();
+    assert_eq!(contents(&path), contents(&whole));
+    assert_eq!(second.row(8, "tokens").unwrap(), tokens(10));
+}
+
+/// Rows from where the writer stands to `to`, all but those that are `missing`.
+fn fill(writer: &mut StoreWriter, to: u64, missing: &[u64]) {
+    for row in writer.rows()..to {
+        match missing.contains(&row) {
+            true => writer.push_unmade(key(row)).unwrap(),
+            false => push(writer, row..row + 1),
+        }
+    }
+}
+
+#[test]
+fn an_index_whose_missing_rows_do_not_agree_is_damaged() {
+    let home = tempfile::tempdir().unwrap();
+    let path = home.path().join("store");
+    let mut writer = StoreWriter::open(&path, spec(4)).unwrap();
+    fill(&mut writer, 6, &[1]);
+    writer.finish().unwrap();
+    let text = fs::read_to_string(path.join("index.json")).unwrap();
+    let said = |missing: &str| {
+        let changed = text.replacen(&format!("        {}", key(1)), missing, 1);
+        assert_ne!(changed, text);
+        fs::write(path.join("index.json"), changed).unwrap();
+        Store::open(&path, Check::Sizes).unwrap_err().to_string()
+    };
+    assert!(said("").contains("its counts of rows do not agree"));
+    assert!(said("        1, 2").contains("its counts of rows do not agree"));
+    assert_eq!(said(&key(0).to_string()), format!("two rows have the key {}", key(0)));
+}
+
 #[test]
 fn a_part_of_other_inputs_or_with_damage_is_not_taken_up() {
     let home = tempfile::tempdir().unwrap();

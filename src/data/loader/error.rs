@@ -7,14 +7,16 @@ use std::io;
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{reason}")]
 pub struct SampleError {
+    /// Row of the catalog, where the sample is made from one image of it.
+    pub image: Option<i64>,
     /// A few words for the log, which others may read: nothing of the patient, no path, no file name.
     pub reason: Cow<'static, str>,
 }
 
 impl SampleError {
-    /// For `reason`, see the field.
+    /// For `reason`, see the field; of no image.
     pub fn new(reason: impl Into<Cow<'static, str>>) -> Self {
-        Self { reason: reason.into() }
+        Self { image: None, reason: reason.into() }
     }
 }
 

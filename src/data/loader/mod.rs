@@ -186,8 +186,10 @@ impl<I: Send + 'static> Loader<I> {
             let Fetched { failures, outcome } = self.workers.take(position)?;
             for failure in &failures {
                 if self.warned.insert(failure.index) {
-                    let (index, reason) = (failure.index, &failure.error.reason);
-                    tracing::warn!(index, position, %reason, "sample replaced");
+                    let SampleError { image, reason } = &failure.error;
+                    // Where there is no image to name, the sample's number has to do.
+                    let index = image.is_none().then_some(failure.index);
+                    tracing::warn!(image, index, position, %reason, "sample replaced");
                 }
             }
             replaced += u64::from(!failures.is_empty());

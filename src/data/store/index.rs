@@ -58,7 +58,7 @@ impl StoreSpec {
 pub(super) struct Index {
     pub(super) schema: u32,
     pub(super) spec: StoreSpec,
-    /// Rows in all shards.
+    /// Rows in all shards; what is missing is not counted.
     pub(super) rows: u64,
     pub(super) shards: Vec<ShardEntry>,
 }
@@ -70,6 +70,16 @@ pub(super) struct ShardEntry {
     pub(super) rows: usize,
     pub(super) bytes: u64,
     pub(super) blake3: String,
+    /// Keys of rows that belong here and could not be made. With them, every shard but the last is full.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(super) missing: Vec<i64>,
+}
+
+impl ShardEntry {
+    /// Rows that belong here, missing ones included.
+    pub(super) fn places(&self) -> usize {
+        self.rows.saturating_add(self.missing.len())
+    }
 }
 
 impl Index {
@@ -98,12 +108,23 @@ impl Index {
         let counted = index.shards.iter().map(|shard| shard.rows as u64).sum::<u64>();
         let last = index.shards.len().saturating_sub(1);
         let is_full = |(at, shard): (usize, &ShardEntry)| {
-            shard.rows == index.spec.shard_rows || at == last && shard.rows < index.spec.shard_rows
+            let (places, full) = (shard.places(), index.spec.shard_rows);
+            places == full || at == last && places < full
         };
         if counted != index.rows || !index.shards.iter().enumerate().all(is_full) {
             return Err(damaged("its counts of rows do not agree".into()));
         }
         Ok(index)
+    }
+
+    /// Rows of all shards, missing ones included.
+    pub(super) fn places(&self) -> u64 {
+        self.shards.iter().map(|shard| shard.places() as u64).sum()
+    }
+
+    /// The keys of all missing rows, in order.
+    pub(super) fn missing(&self) -> impl Iterator<Item = i64> {
+        self.shards.iter().flat_map(|shard| shard.missing.iter().copied())
     }
 
     pub(super) fn write(&self, folder: &Path) -> Result<(), StoreError> {

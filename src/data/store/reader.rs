@@ -26,9 +26,12 @@ pub struct Store {
     path: PathBuf,
     spec: StoreSpec,
     columns: Vec<ColumnSpec>,
-    shards: Vec<Shard>,
+    pub(super) shards: Vec<Shard>,
+    /// The first row of each shard. Not its number times `shard_rows`: rows may be missing.
+    firsts: Vec<usize>,
     keys: Vec<i64>,
     rows: BTreeMap<i64, u64>,
+    missing: Vec<i64>,
 }
 
 impl Store {
@@ -48,13 +51,27 @@ impl Store {
                 return Err(StoreError::SameKey(key));
             }
         }
+        let firsts = index.shards.iter().scan(0, |next, shard| {
+            let first = *next;
+            *next += shard.rows;
+            Some(first)
+        });
+        let (firsts, missing): (_, Vec<i64>) = (firsts.collect(), index.missing().collect());
+        if let Some(&key) = missing.iter().find(|&key| rows.contains_key(key)) {
+            return Err(StoreError::SameKey(key));
+        }
         let (spec, columns) = (index.spec.clone(), index.spec.all_columns());
-        Ok(Self { path: folder, spec, columns, shards, keys, rows })
+        Ok(Self { path: folder, spec, columns, shards, firsts, keys, rows, missing })
     }
 
     /// Reads every byte and compares it with its hash.
     pub fn verify(&self) -> Result<(), StoreError> {
         self.shards.iter().try_for_each(Shard::verify)
+    }
+
+    /// The row as every column keeps it, the key first.
+    pub(super) fn raw(&self, row: u64) -> impl Iterator<Item = &[u8]> {
+        (0..self.columns.len()).map(move |number| Column { store: self, number }.bytes(row))
     }
 
     /// What the store holds and was made from.
@@ -75,6 +92,11 @@ impl Store {
     /// The keys of all rows, in order.
     pub fn keys(&self) -> &[i64] {
         &self.keys
+    }
+
+    /// The keys of rows that belong into the store and could not be made, in order.
+    pub fn missing(&self) -> &[i64] {
+        &self.missing
     }
 
     /// The row with `key`.
@@ -115,7 +137,9 @@ impl<'a> Column<'a> {
     /// The row as it lies in the file, little-endian, without a copy.
     pub fn bytes(&self, row: u64) -> &'a [u8] {
         let row = usize::try_from(row).expect("rows are numbered in memory");
-        let (shard, row) = (row / self.store.spec.shard_rows, row % self.store.spec.shard_rows);
+        // The last shard that begins here or before: one that begins where the next does is empty.
+        let shard = self.store.firsts.partition_point(|&first| first <= row) - 1;
+        let row = row - self.store.firsts[shard];
         let width = self.spec().row_bytes();
         &self.store.shards[shard].column(self.number)[row * width..(row + 1) * width]
     }
@@ -144,7 +168,7 @@ impl<'a> Column<'a> {
 #[derive(Debug)]
 pub(super) struct Shard {
     path: PathBuf,
-    blake3: String,
+    pub(super) entry: ShardEntry,
     map: Mmap,
     /// Where each column lies in the map, the key first.
     columns: Vec<Range<usize>>,
@@ -181,15 +205,23 @@ impl Shard {
                 .ok_or_else(|| damaged(format!("column {} is not as declared", column.name)))
         });
         let columns = columns.collect::<Result<Vec<_>, _>>()?;
-        Ok(Self { blake3: entry.blake3.clone(), columns, map, path })
+        Ok(Self { entry: entry.clone(), columns, map, path })
     }
 
     pub(super) fn verify(&self) -> Result<(), StoreError> {
-        if blake3::hash(&self.map).to_hex().as_str() != self.blake3 {
+        if blake3::hash(&self.map).to_hex().as_str() != self.entry.blake3 {
             let what = "its content does not match its hash".to_owned();
             return Err(StoreError::Damaged { path: self.path.clone(), what });
         }
         Ok(())
+    }
+
+    pub(super) fn bytes(&self) -> &[u8] {
+        &self.map
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.path
     }
 
     pub(super) fn keys(&self) -> impl Iterator<Item = i64> {

@@ -21,7 +21,7 @@ impl Run {
         train: &Latents,
         valid: &Latents,
     ) -> Result<EncoderFigures> {
-        let images = self.ingested()?;
+        let images = self.encoded()?;
         let section = self.recipe.evaluate.iter().find_map(|evaluation| match evaluation {
             Evaluation::Neighbours(section) => Some(section.clone()),
             _ => None,

@@ -89,7 +89,7 @@ impl Run {
 
     /// All figures. Fails where a signal came first, or has figures in it that were cut short.
     fn measure(&self) -> Result<Page> {
-        let images = self.ingested()?;
+        let images = self.encoded()?;
         let encoder = self.encoder()?;
         let autoencoder = self.autoencoder()?;
         let denoiser = self.denoiser()?;
@@ -168,16 +168,13 @@ impl Run {
     ) -> Result<Vec<Candidate>> {
         let stream = Stream::new(self.recipe.seed, "evaluate/candidates");
         let order = Permutation::new(images.len() as u64, stream, 0);
-        (0..count.min(images.len()) as u64)
-            .map(|at| {
-                let index = order.apply(at) as usize;
-                Ok(Candidate {
-                    square: images.get(index)?.square.clone(),
-                    tokens: valid.tokens(index),
-                    seed: at,
-                })
-            })
-            .collect()
+        let candidate = |at: u64| -> Result<Option<Candidate>> {
+            let index = order.apply(at) as usize;
+            let Some(image) = images.get_or_skip(index)? else { return Ok(None) };
+            let (square, tokens) = (image.square.clone(), valid.tokens(index));
+            Ok(Some(Candidate { square, tokens, seed: at }))
+        };
+        (0..images.len() as u64).map(candidate).filter_map(Result::transpose).take(count).collect()
     }
 
     fn denoiser_figures(&self) -> Result<DenoiserFigures> {
@@ -230,6 +227,12 @@ impl Run {
                 ("test images".to_owned(), images(&ingested.test)),
                 ("catalog".to_owned(), ingested.fingerprint[..16].to_owned()),
             ]);
+        }
+        if let Ok(encoded) = self.encoded()
+            && encoded.num_missing > 0
+        {
+            let missing = encoded.num_missing.to_string();
+            rows.push(("of these, could not be opened".to_owned(), missing));
         }
         rows
     }

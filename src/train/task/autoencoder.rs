@@ -10,7 +10,7 @@ use crate::models::Compute;
 use crate::models::autoencoder::{Autoencoder, AutoencoderKl, AutoencoderKlConfig};
 use crate::models::images::{stack, to_images, with_channels};
 use crate::random::{Permutation, Stream};
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use burn::tensor::{Device, Tensor, TensorData};
 use serde::{Deserialize, Serialize};
 use std::ops::RangeInclusive;
@@ -93,8 +93,7 @@ impl Samples for Images {
     }
 
     fn get(&self, index: u64, position: u64) -> Result<Item, SampleError> {
-        let sample =
-            self.radiographs.get(index as usize).map_err(|_| SampleError::new("unreadable"))?;
+        let sample = self.radiographs.get(index as usize)?;
         let (square, side) = (&sample.square, self.crop_size);
         let mut draws = self.crop.at(position);
         let Rect { x, y, width, height } = square.content;
@@ -190,13 +189,13 @@ impl Task for AutoencoderTask {
         let count = self.valid.len().min(MAX_VALIDATED);
         let shown = (0..count as u64).map(|at| order.apply(at) as usize);
         let model = Autoencoder::Kl(ema.clone());
-        let mut sum = 0.0;
+        let mut psnr = Vec::new();
         restore(&model, &self.valid, shown, self.batch_size, &self.device, |sample, restored| {
             let square = &sample.square;
-            sum += metric::psnr(&square.pixels, &restored, Some(&square.content_mask()));
+            psnr.push(metric::psnr(&square.pixels, &restored, Some(&square.content_mask())));
             Ok(())
         })?;
-        Ok(vec![("validation/psnr_db", sum / count as f64)])
+        Ok(vec![("validation/psnr_db", psnr.iter().sum::<f64>() / psnr.len() as f64)])
     }
 
     fn preview(&self, ema: &AutoencoderKl) -> Result<Option<Gray>> {
@@ -218,7 +217,8 @@ impl Task for AutoencoderTask {
 /// Images that a validation goes through at most, the same ones each time.
 const MAX_VALIDATED: usize = 2_000;
 
-/// Hands each of the `shown` images to `take`, with what the autoencoder makes of it (posterior mean), in [0, 1].
+/// Hands those of the `shown` images that can be opened to `take`, each with what the autoencoder makes of it (posterior
+/// mean), in [0, 1]. Fails where there is none.
 pub fn restore(
     model: &Autoencoder,
     images: &Radiographs,
@@ -228,10 +228,11 @@ pub fn restore(
     mut take: impl FnMut(&Sample, Vec<f32>) -> Result<()>,
 ) -> Result<()> {
     let channels = model.config().in_channels();
-    let mut shown = shown.into_iter().peekable();
-    while shown.peek().is_some() {
-        let batch = shown.by_ref().take(batch_size);
-        let samples = batch.map(|at| images.get(at)).collect::<Result<Vec<_>, _>>()?;
+    let openable = shown.into_iter().map(|at| images.get_or_skip(at)).filter_map(Result::transpose);
+    let mut openable = openable.peekable();
+    ensure!(openable.peek().is_some(), "there is no image to restore");
+    while openable.peek().is_some() {
+        let samples = openable.by_ref().take(batch_size).collect::<Result<Vec<_>, _>>()?;
         let pixels =
             stack(samples.iter().map(|sample| &sample.square.pixels[..]), images.size(), device);
         let latents = model.encode(with_channels(pixels * 2.0 - 1.0, channels)).mean;

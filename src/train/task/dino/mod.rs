@@ -107,8 +107,7 @@ impl Samples for Viewed {
     }
 
     fn get(&self, index: u64, position: u64) -> Result<Item, SampleError> {
-        let sample =
-            self.radiographs.get(index as usize).map_err(|_| SampleError::new("unreadable"))?;
+        let sample = self.radiographs.get(index as usize)?;
         Ok(Item { views: self.views.draw(&sample.square, &mut self.stream.at(position)) })
     }
 }
