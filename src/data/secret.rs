@@ -61,7 +61,7 @@ pub enum SecretError {
     /// Who is given the folder would be given the secret too.
     #[error(
         "the patient secret {} lies inside of {}, and whoever is given that folder would have it; name a file \
-         elsewhere with --patient-secret", path.display(), folder.display()
+         elsewhere with --patient-secret, or a narrower --data-root", path.display(), folder.display()
     )]
     Inside {
         /// The file.

@@ -106,8 +106,9 @@ fn jpeg(index: u64) -> Vec<u8> {
 /// A DICOM file with a canary in every text that it may have.
 fn dicom(index: u64) -> Builder {
     let picture = picture(index);
+    let sides = [picture.height() as u16, picture.width() as u16];
     let words: Vec<u16> = picture.as_raw().iter().map(|&value| u16::from(value) * 16).collect();
-    let mut file = Builder::grey(EXPLICIT, [32, 32], [16, 12, 11], &words);
+    let mut file = Builder::grey(EXPLICIT, sides, [16, 12, 11], &words);
     for (tag, vr, place) in [
         (tags::PATIENT_ID, VR::LO, "PID"),
         (tags::ISSUER_OF_PATIENT_ID, VR::LO, "ISSUER"),

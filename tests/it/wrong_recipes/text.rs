@@ -184,7 +184,7 @@ fn messages_point_at_the_letter() {
         Desk::new(tiny_with(old, new).as_bytes()).refused(&["run", "wrong.ron"]).stderr
     };
     expect_test::expect![[r#"
-        error: wrong.ron:6:42: Unexpected field named `sise` in `Data`, expected one of `source`, `size`, `window`, `split`, `seed`, `max_damaged`, or `cache_mib` instead
+        error: wrong.ron:6:42: Unexpected field named `sise` in `Data`, expected one of `source`, `size`, `window`, `split`, `split_conflict`, `seed`, `max_damaged`, or `cache_mib` instead
           |     data: (source: Phantom(images: 160), sise: 32),
           |                                          ^
     "#]].assert_eq(&first("size: 32", "sise: 32"));
