@@ -33,7 +33,7 @@ pub(super) fn forward(args: &Forward) -> Result<u8> {
         writeln!(out, "{:#}", serde_json::json!({"output": args.output, "tensors": shapes}))?;
     } else {
         for (name, shape) in shapes {
-            writeln!(out, "{} {shape:?}", plain(&name))?;
+            writeln!(out, "{} {shape:?}", plain(name))?;
         }
     }
     Ok(exit::DONE)

@@ -31,7 +31,7 @@ fn regular(path: &Path) -> io::Result<Option<(File, u64)>> {
         opened => opened?,
     };
     let metadata = file.metadata()?;
-    Ok(metadata.is_file().then(|| (file, metadata.len())))
+    Ok(metadata.is_file().then_some((file, metadata.len())))
 }
 
 #[cfg(test)]

@@ -145,14 +145,14 @@ pub enum SourceError {
     },
     /// A column that the recipe relies on is not in the table, or there twice.
     #[error(
-        "{} has {found} `{column}`; it has {known}; set columns.{field} in the recipe{hint}",
-        path.display()
+        "{} has {} `{column}`; it has {known}; set columns.{field} in the recipe{hint}",
+        path.display(), columns(*found)
     )]
     Column {
         /// The table, relative to the data root.
         path: PathBuf,
-        /// `no column`, or `2 columns`.
-        found: String,
+        /// How many columns of that name there are.
+        found: usize,
         /// What was looked for.
         column: String,
         /// The recipe's name for it.
@@ -177,6 +177,13 @@ pub enum SourceError {
     /// Real patients, and nothing to make keys of them with.
     #[error("files need a patient secret, and none was given")]
     NoSecret,
+}
+
+fn columns(count: usize) -> String {
+    match count {
+        0 => "no column".to_owned(),
+        count => format!("{count} columns called"),
+    }
 }
 
 impl Source {

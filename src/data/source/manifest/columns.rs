@@ -77,7 +77,7 @@ impl Places {
         let places = |name: &str| -> Vec<usize> {
             (0..header.len()).filter(|&at| header[at].trim() == name).collect()
         };
-        let fault = |found: String, column: &str, field, hint| SourceError::Column {
+        let fault = |found: usize, column: &str, field, hint| SourceError::Column {
             path: table.to_owned(),
             found,
             column: column.to_owned(),
@@ -86,12 +86,9 @@ impl Places {
             hint,
         };
         let find = |name: &str, field, hint| match places(name)[..] {
-            [] => Err(fault("no column".to_owned(), name, field, hint)),
+            [] => Err(fault(0, name, field, hint)),
             [place] => Ok(place),
-            ref several => {
-                let found = format!("{} columns called", several.len());
-                Err(fault(found, name, field, ", or remove all but one"))
-            }
+            ref several => Err(fault(several.len(), name, field, ", or remove all but one")),
         };
         let needed = |name: &str, field| find(name, field, "");
         let optional = |name: &Option<String>, field| {
