@@ -161,7 +161,7 @@ fn stamp_all(
     site: &Site,
     pulse: &mut Pulse<'_>,
 ) -> Result<(Vec<Listed>, Vec<Stamp>), IngestError> {
-    let (data_root, window) = (site.data_root.clone(), section.window.clone());
+    let (data_root, window) = (site.data_root.clone(), section.window);
     pulse.aside(move || {
         let stamps = stamps(&listed, &data_root, &window);
         (listed, stamps)
@@ -292,7 +292,7 @@ fn open_images(
     let (journal, suspects) = Journal::begin(&site.catalog, threads);
     let opener = Arc::new(Opener {
         data_root: site.data_root.clone(),
-        eyes: Eyes { window: section.window.clone(), secret: site.secret.clone() },
+        eyes: Eyes { window: section.window, secret: site.secret.clone() },
         probe: site.probe.clone(),
         journal,
     });

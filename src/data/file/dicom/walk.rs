@@ -497,7 +497,9 @@ mod tests {
     fn pixel_data_is_found_where_it_lies() {
         let fragments = b"\xe0\x7f\x10\x00OB\0\0\xff\xff\xff\xff\xfe\xff\0\xe0\0\0\0\0\xfe\xff\0\xe0\x02\0\0\0ab\xfe\xff\xdd\xe0\0\0\0\0";
         let found = read(&[ROWS, fragments].concat(), EXPLICIT).unwrap().pixels.unwrap();
-        assert_eq!(found, Pixels::Encapsulated { offsets: 30..30, fragments: vec![38..40] });
+        let fragments_of =
+            |fragment| Pixels::Encapsulated { offsets: 30..30, fragments: vec![fragment] };
+        assert_eq!(found, fragments_of(38..40));
         let open = read(&[ROWS, &fragments[..fragments.len() - 8]].concat(), EXPLICIT).unwrap();
         assert_eq!(open.pixels.unwrap(), found, "the last delimiter may be missing");
         let words = b"\xe0\x7f\x10\x00OW\0\0\x02\0\0\0ab";
