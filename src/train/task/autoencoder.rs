@@ -1,15 +1,15 @@
 //! Training the autoencoder: images in, the same images out, through a small Gaussian latent.
 
-use super::{Loss, Progress, Task};
+use super::{Loss, Progress, Task, validated};
 use crate::data::image::{Gray, Rect};
 use crate::data::loader::{SampleError, Samples};
 use crate::data::picture::contact_sheet;
 use crate::data::radiographs::{Radiographs, Sample};
 use crate::metric;
 use crate::models::Compute;
-use crate::models::autoencoder::{Autoencoder, AutoencoderKl, AutoencoderKlConfig};
+use crate::models::autoencoder::{Autoencoder, AutoencoderKl, AutoencoderKlConfig, Moments};
 use crate::models::images::{stack, to_images, with_channels};
-use crate::random::{Permutation, Stream};
+use crate::random::Stream;
 use anyhow::{Result, ensure};
 use burn::tensor::{Device, Tensor, TensorData};
 use serde::{Deserialize, Serialize};
@@ -126,6 +126,26 @@ impl AutoencoderTask {
     }
 }
 
+impl KlLoss {
+    /// The loss of images [B, 1, H, W] in [-1, 1] that were `restored` from latents of these `moments`.
+    fn of(&self, restored: Tensor<4>, images: Tensor<4>, moments: &Moments) -> Loss {
+        let [_, _, height, width] = images.dims();
+        let difference = restored.clone() - images.clone();
+        let reconstruction = match self.reconstruction {
+            Reconstruction::Absolute => difference.abs().mean(),
+            Reconstruction::Squared => difference.square().mean(),
+        };
+        let kl = moments.kl().mean() / (height * width) as f64;
+        let mut total = reconstruction.clone() + kl.clone() * self.kl_weight;
+        if self.gradient_weight > 0.0 {
+            total = total + gradient_difference(restored, images) * self.gradient_weight;
+        }
+        let parts =
+            vec![("train/reconstruction", reconstruction.inner()), ("train/kl", kl.inner())];
+        Loss { total, parts }
+    }
+}
+
 impl Task for AutoencoderTask {
     type Model = AutoencoderKl;
     type Item = Item;
@@ -160,34 +180,17 @@ impl Task for AutoencoderTask {
     ) -> Loss {
         let device = self.device.clone().autodiff();
         let images = stack(items.iter().map(|item| &item.pixels[..]), self.crop_size(), &device);
-        let pixels = images.dims()[2] * images.dims()[3];
         let images = images * 2.0 - 1.0;
 
         let moments = model.encode(images.clone());
         let noise: Vec<f32> = items.iter().flat_map(|item| item.noise.iter().copied()).collect();
         let noise = Tensor::from_data(TensorData::new(noise, moments.mean.dims()), &device);
         let restored = model.decode(moments.sample(noise));
-
-        let difference = restored.clone() - images.clone();
-        let reconstruction = match self.loss.reconstruction {
-            Reconstruction::Absolute => difference.abs().mean(),
-            Reconstruction::Squared => difference.square().mean(),
-        };
-        let kl = moments.kl().mean() / pixels as f64;
-        let mut total = reconstruction.clone() + kl.clone() * self.loss.kl_weight;
-        if self.loss.gradient_weight > 0.0 {
-            total = total + gradient_difference(restored, images) * self.loss.gradient_weight;
-        }
-        let parts =
-            vec![("train/reconstruction", reconstruction.inner()), ("train/kl", kl.inner())];
-        Loss { total, parts }
+        self.loss.of(restored, images, &moments)
     }
 
     fn validate(&self, ema: &AutoencoderKl) -> Result<Vec<(&'static str, f64)>> {
-        let stream = Stream::new(self.seed, "autoencoder/validation");
-        let order = Permutation::new(self.valid.len() as u64, stream, 0);
-        let count = self.valid.len().min(MAX_VALIDATED);
-        let shown = (0..count as u64).map(|at| order.apply(at) as usize);
+        let shown = validated(self.valid.len(), self.seed);
         let model = Autoencoder::Kl(ema.clone());
         let mut psnr = Vec::new();
         restore(&model, &self.valid, shown, self.batch_size, &self.device, |sample, restored| {
@@ -213,9 +216,6 @@ impl Task for AutoencoderTask {
         serde_json::to_value(&self.network).expect("a network's configuration is plain data")
     }
 }
-
-/// Images that a validation goes through at most, the same ones each time.
-const MAX_VALIDATED: usize = 2_000;
 
 /// Hands those of the `shown` images that can be opened to `take`, each with what the autoencoder makes of it (posterior
 /// mean), in [0, 1]. Fails where there is none.
@@ -253,24 +253,4 @@ fn gradient_difference(a: Tensor<4>, b: Tensor<4>) -> Tensor<1> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_crop_shows_as_little_padding_as_it_can() {
-        let size = 64;
-        for length in 1..=size {
-            let first = (size - length) / 2;
-            for side in [8, 32, 64] {
-                let starts = starts(first, length, side, size);
-                assert!(!starts.is_empty() && starts.end() + side <= size, "{length} {side}");
-                for start in starts {
-                    let shown = (start..start + side)
-                        .filter(|at| (first..first + length).contains(at))
-                        .count();
-                    assert_eq!(shown, side.min(length), "content {length}, crop {side} at {start}");
-                }
-            }
-        }
-    }
-}
+mod tests;

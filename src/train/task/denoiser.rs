@@ -1,11 +1,11 @@
 //! Training the denoiser: latents and condition tokens from the store, noise in, the objective's target out.
 
-use super::{Loss, Progress, Task};
+use super::{Loss, Progress, Task, validated};
 use crate::data::{
     image::Gray,
     loader::{SampleError, Samples},
 };
-use crate::diffusion::{Diffusion, Schedule, objective::add_noise};
+use crate::diffusion::{Diffusion, Objective, Schedule, objective::add_noise};
 use crate::encode::Latents;
 use crate::models::Compute;
 use crate::models::denoiser::{Denoiser, DenoiserConfig};
@@ -102,8 +102,8 @@ impl Samples for Noised {
 }
 
 impl DenoiserTask {
-    /// Mean squared error per item, shape [B], and the items' weights.
-    fn errors(&self, model: &Denoiser, items: &[Item], device: &Device) -> (Tensor<1>, Vec<f32>) {
+    /// Mean squared error per item, shape [B], and the items' noise levels.
+    fn errors(&self, model: &Denoiser, items: &[Item], device: &Device) -> (Tensor<1>, Levels) {
         let [channels, height, width] = self.train.latent_shape();
         let shape = [items.len(), channels, height, width];
         let gather = |part: fn(&Item) -> &[f32]| {
@@ -112,9 +112,7 @@ impl DenoiserTask {
             Tensor::<4>::from_data(TensorData::new(values, shape), device)
         };
         let (clean, noise) = (gather(|item| &item.clean), gather(|item| &item.noise));
-        let levels: Vec<(f64, f64)> =
-            items.iter().map(|item| self.diffusion.schedule.alpha_sigma(item.t)).collect();
-        let (alpha, sigma): (Vec<f64>, Vec<f64>) = levels.iter().copied().unzip();
+        let levels = Levels::at(&self.diffusion.schedule, items.iter().map(|item| item.t));
         let timesteps: Vec<f64> =
             items.iter().map(|item| self.diffusion.schedule.timestep(item.t)).collect();
         let tokens: Vec<f32> = items.iter().flat_map(|item| item.tokens.iter().copied()).collect();
@@ -125,18 +123,55 @@ impl DenoiserTask {
         );
         let keep: Vec<bool> = items.iter().map(|item| item.keep).collect();
 
-        let noisy = add_noise(clean.clone(), noise.clone(), &alpha, &sigma);
-        let target = self.diffusion.objective.target(clean, noise, &alpha, &sigma);
+        let noisy = add_noise(clean.clone(), noise.clone(), &levels.alpha, &levels.sigma);
         let prediction = model.forward(noisy, &timesteps, tokens, &keep);
-        let errors = (prediction - target).square().mean_dims(&[1, 2, 3]).reshape([items.len()]);
-        let weights = levels
-            .iter()
-            .map(|&(alpha, sigma)| {
-                self.diffusion.weighting.weight(self.diffusion.objective, alpha, sigma) as f32
-            })
-            .collect();
-        (errors, weights)
+        (errors(self.diffusion.objective, prediction, clean, noise, &levels), levels)
     }
+}
+
+/// Shares of image and noise, item by item.
+struct Levels {
+    alpha: Vec<f64>,
+    sigma: Vec<f64>,
+}
+
+impl Levels {
+    fn at(schedule: &Schedule, times: impl Iterator<Item = f64>) -> Self {
+        let (alpha, sigma) = times.map(|t| schedule.alpha_sigma(t)).unzip();
+        Self { alpha, sigma }
+    }
+}
+
+/// Mean squared error [B] of what a network predicts of noisy latents [B, C, h, w].
+fn errors(
+    objective: Objective,
+    prediction: Tensor<4>,
+    clean: Tensor<4>,
+    noise: Tensor<4>,
+    levels: &Levels,
+) -> Tensor<1> {
+    let [batch, ..] = prediction.dims();
+    let target = objective.target(clean, noise, &levels.alpha, &levels.sigma);
+    (prediction - target).square().mean_dims(&[1, 2, 3]).reshape([batch])
+}
+
+/// The mean of `errors` [B], each weighted by its noise.
+fn weighted(diffusion: &Diffusion, errors: Tensor<1>, levels: &Levels) -> Loss {
+    let weights = levels.alpha.iter().zip(&levels.sigma).map(|(&alpha, &sigma)| {
+        diffusion.weighting.weight(diffusion.objective, alpha, sigma) as f32
+    });
+    let weights = TensorData::new(weights.collect(), errors.dims());
+    let weights = Tensor::from_data(weights, &errors.device());
+    let unweighted = errors.clone().inner().mean();
+    Loss { total: (errors * weights).mean(), parts: vec![("train/unweighted_loss", unweighted)] }
+}
+
+/// Times for `count` rows, evenly spread over the schedule, so that a small split covers them all, and handed out in an
+/// order of the seed's: where rows are sorted by dataset, noise level and dataset must not go together.
+fn validation_times(schedule: &Schedule, count: usize, seed: u64) -> Vec<f64> {
+    let order = Permutation::new(count as u64, Stream::new(seed, "denoiser/validation/order"), 0);
+    let spread = |at| (order.apply(at) as f64 + 0.5) / count as f64;
+    (0..count as u64).map(|at| schedule.draw(spread(at))).collect()
 }
 
 impl Task for DenoiserTask {
@@ -171,17 +206,12 @@ impl Task for DenoiserTask {
         _progress: Progress,
     ) -> Loss {
         let device = self.device.clone().autodiff();
-        let (errors, weights) = self.errors(model, items, &device);
-        let count = weights.len();
-        let weights = Tensor::<1>::from_data(TensorData::new(weights, [count]), &device);
-        let unweighted = errors.clone().inner().mean();
-        Loss {
-            total: (errors * weights).mean(),
-            parts: vec![("train/unweighted_loss", unweighted)],
-        }
+        let (errors, levels) = self.errors(model, items, &device);
+        weighted(&self.diffusion, errors, &levels)
     }
 
-    /// The unweighted loss over the validation split, noise and times fixed by the seed.
+    /// The unweighted loss over the validation split, or a fixed part of a large one; noise and times are fixed by
+    /// the seed.
     fn validate(&self, ema: &Denoiser) -> Result<Vec<(&'static str, f64)>> {
         let fixed = Noised::new(
             self.valid.clone(),
@@ -190,24 +220,18 @@ impl Task for DenoiserTask {
             self.seed,
             "denoiser/validation",
         );
-        let rows = fixed.len();
-        // Rows may lie sorted by dataset: which time a row gets must not follow from where it lies.
-        let stream = Stream::new(self.seed, "denoiser/validation/order");
-        let order = Permutation::new(rows, stream, 0);
+        let rows = validated(self.valid.len(), self.seed);
+        let times = validation_times(&fixed.schedule, rows.len(), self.seed);
+        let rows: Vec<(usize, f64)> = rows.into_iter().zip(times).collect();
         let mut sum = 0.0;
-        for first in (0..rows).step_by(self.batch_size) {
-            let items = (first..(first + self.batch_size as u64).min(rows))
-                // Times evenly spread over the split, so that a small one covers them all.
-                .map(|at| {
-                    let mut item = fixed.get(at, at)?;
-                    item.t = fixed.schedule.draw((order.apply(at) as f64 + 0.5) / rows as f64);
-                    Ok(item)
-                })
-                .collect::<Result<Vec<_>, SampleError>>()?;
+        for batch in rows.chunks(self.batch_size) {
+            let item =
+                |&(row, t): &(usize, f64)| Ok(Item { t, ..fixed.get(row as u64, row as u64)? });
+            let items = batch.iter().map(item).collect::<Result<Vec<_>, SampleError>>()?;
             let (errors, _) = self.errors(ema, &items, &self.device);
             sum += f64::from(errors.sum().into_scalar::<f32>());
         }
-        Ok(vec![("validation/loss", sum / rows as f64)])
+        Ok(vec![("validation/loss", sum / rows.len() as f64)])
     }
 
     fn preview(&self, ema: &Denoiser) -> Result<Option<Gray>> {
@@ -223,3 +247,6 @@ impl Task for DenoiserTask {
         })
     }
 }
+
+#[cfg(test)]
+mod tests;

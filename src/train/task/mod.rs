@@ -6,6 +6,7 @@ pub mod dino;
 
 use crate::data::{image::Gray, loader::Samples};
 use crate::models::{Compute, weights::StateDict};
+use crate::random::{Permutation, Stream};
 use anyhow::Result;
 use burn::{module::Module, tensor::Tensor};
 use std::sync::Arc;
@@ -100,4 +101,37 @@ pub struct Loss {
     pub total: Tensor<1>,
     /// Other scalars, shape `[1]`, not tracked.
     pub parts: Vec<(&'static str, Tensor<1>)>,
+}
+
+/// Most images of a validation split that one validation looks at: a figure's standard error is then below a
+/// fortieth of its spread, and a validation costs the same however large the split is.
+const MOST_VALIDATED: usize = 2_000;
+
+/// Which images of a validation split of `len` a validation looks at, in order: all of them, or as many as it may,
+/// chosen by the seed and the same each time.
+fn validated(len: usize, seed: u64) -> Vec<usize> {
+    let order = Permutation::new(len as u64, Stream::new(seed, "validation/images"), 0);
+    let count = len.min(MOST_VALIDATED);
+    let mut chosen: Vec<usize> = (0..count as u64).map(|at| order.apply(at) as usize).collect();
+    chosen.sort_unstable();
+    chosen
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_validation_looks_at_a_fixed_part_of_a_large_split() {
+        assert!(validated(0, 1).is_empty());
+        assert_eq!(validated(100, 1), (0..100).collect::<Vec<_>>());
+        let chosen = validated(87_000, 1);
+        assert_eq!(chosen.len(), MOST_VALIDATED);
+        assert!(chosen.is_sorted_by(|a, b| a < b) && chosen[MOST_VALIDATED - 1] < 87_000);
+        // From all over the split: a uniform draw's mean, within four standard errors.
+        let mean = chosen.iter().sum::<usize>() as f64 / MOST_VALIDATED as f64;
+        assert!((mean / 43_500.0 - 1.0).abs() < 4.0 / (3.0 * 2_000f64).sqrt(), "{mean}");
+        assert_eq!(chosen, validated(87_000, 1));
+        assert_ne!(chosen, validated(87_000, 2));
+    }
 }

@@ -1,0 +1,134 @@
+use super::*;
+use crate::diffusion::Weighting;
+use crate::diffusion::schedule::{Cosine, Linear, RectifiedFlow, ScaledLinear};
+use serde::Deserialize;
+
+#[derive(Deserialize)]
+struct Golden {
+    gamma: f64,
+    timesteps: Vec<f64>,
+    flow_times: Vec<f64>,
+    clean: Vec<f32>,
+    noise: Vec<f32>,
+    prediction: Vec<f32>,
+    cases: Vec<Case>,
+}
+
+#[derive(Deserialize)]
+struct Case {
+    schedule: String,
+    objective: Objective,
+    weighting: String,
+    noisy: Vec<f64>,
+    weights: Vec<f64>,
+    loss: f64,
+    unweighted: f64,
+    gradient: Vec<f32>,
+}
+
+impl Golden {
+    fn read() -> Self {
+        let text = include_str!("../../../../tests/golden/training.json");
+        let mut golden: serde_json::Value = serde_json::from_str(text).unwrap();
+        serde_json::from_value(golden["denoiser"].take()).unwrap()
+    }
+
+    fn tensor(&self, values: &[f32]) -> Tensor<4> {
+        let shape = [self.timesteps.len(), 2, 2, 3];
+        Tensor::from_data(TensorData::new(values.to_vec(), shape), &Device::flex().autodiff())
+    }
+}
+
+impl Case {
+    fn schedule(&self) -> Schedule {
+        let zero_terminal_snr = true;
+        match self.schedule.as_str() {
+            "Linear" => Schedule::Linear(Linear::default()),
+            "ScaledLinear" => Schedule::ScaledLinear(ScaledLinear::default()),
+            "ScaledLinearZero" => {
+                Schedule::ScaledLinear(ScaledLinear { zero_terminal_snr, ..Default::default() })
+            }
+            "Cosine" => Schedule::Cosine(Cosine::default()),
+            _ => Schedule::RectifiedFlow(RectifiedFlow { shift: 3.0 }),
+        }
+    }
+}
+
+fn assert_near(found: f64, expected: f64, tolerance: f64, what: &str) {
+    let error = (found - expected).abs() / expected.abs().max(0.01);
+    assert!(error < tolerance, "{what}: {found}, expected {expected}");
+}
+
+/// Reference: tests/golden/training.py (versions in its header).
+#[test]
+fn losses_and_gradients_match_torch() {
+    let golden = Golden::read();
+    for case in &golden.cases {
+        let schedule = case.schedule();
+        let weighting = match case.weighting.as_str() {
+            "Uniform" => Weighting::Uniform,
+            _ => Weighting::MinSnr { gamma: golden.gamma },
+        };
+        let diffusion = Diffusion { schedule, objective: case.objective, weighting };
+        assert_eq!(diffusion.check(), Vec::<String>::new());
+        let times: Vec<f64> = match diffusion.schedule {
+            Schedule::RectifiedFlow(_) => golden.flow_times.clone(),
+            _ => golden.timesteps.iter().map(|timestep| (timestep + 1.0) / 1000.0).collect(),
+        };
+        let levels = Levels::at(&diffusion.schedule, times.into_iter());
+        let (clean, noise) = (golden.tensor(&golden.clean), golden.tensor(&golden.noise));
+        let what = format!("{} {:?} {}", case.schedule, case.objective, case.weighting);
+
+        let noisy = add_noise(clean.clone(), noise.clone(), &levels.alpha, &levels.sigma);
+        let noisy = noisy.into_data().try_into_vec::<f32>().unwrap();
+        for (found, expected) in noisy.iter().zip(&case.noisy) {
+            assert_near(f64::from(*found), *expected, 1e-4, &what);
+        }
+        for ((&alpha, &sigma), &expected) in
+            levels.alpha.iter().zip(&levels.sigma).zip(&case.weights)
+        {
+            // diffusers gives the SNR in f32.
+            assert_near(weighting.weight(case.objective, alpha, sigma), expected, 1e-5, &what);
+        }
+        let prediction = golden.tensor(&golden.prediction).require_grad();
+        let errors = errors(case.objective, prediction.clone(), clean, noise, &levels);
+        let loss = weighted(&diffusion, errors, &levels);
+        let [(name, unweighted)] = &loss.parts[..] else { panic!("one part") };
+        assert_eq!(*name, "train/unweighted_loss");
+        // f32 against f64, sums of 60 terms.
+        let value = |tensor: &Tensor<1>| f64::from(tensor.clone().into_scalar::<f32>());
+        assert_near(value(unweighted), case.unweighted, 1e-5, &what);
+        assert_near(value(&loss.total), case.loss, 1e-5, &what);
+        let gradient = prediction.grad(&loss.total.backward()).unwrap();
+        let gradient = gradient.into_data().try_into_vec::<f32>().unwrap();
+        assert_eq!(gradient.len(), case.gradient.len());
+        for (found, expected) in gradient.iter().zip(&case.gradient) {
+            assert_near(f64::from(*found), f64::from(*expected), 1e-4, &what);
+        }
+    }
+}
+
+#[test]
+fn a_validation_covers_all_times_in_no_order_of_the_rows() {
+    for schedule in Schedule::examples() {
+        let count = 500;
+        let times = validation_times(&schedule, count, 1);
+        let mut sorted = times.clone();
+        sorted.sort_by(f64::total_cmp);
+        let spread: Vec<f64> =
+            (0..count).map(|at| schedule.draw((at as f64 + 0.5) / count as f64)).collect();
+        assert_eq!(sorted, spread, "{schedule:?}");
+        // The correlation of time and row: 0 within four standard errors (1 where times follow rows).
+        let deviations = |values: &[f64]| {
+            let mean = values.iter().sum::<f64>() / count as f64;
+            values.iter().map(|value| value - mean).collect::<Vec<_>>()
+        };
+        let dot = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(a, b)| a * b).sum::<f64>();
+        let rows: Vec<f64> = (0..count).map(|row| row as f64).collect();
+        let (rows, ts) = (deviations(&rows), deviations(&times));
+        let correlation = dot(&rows, &ts) / (dot(&rows, &rows) * dot(&ts, &ts)).sqrt();
+        assert!(correlation.abs() < 4.0 / (count as f64).sqrt(), "{schedule:?}: {correlation}");
+        assert_eq!(times, validation_times(&schedule, count, 1));
+        assert_ne!(times, validation_times(&schedule, count, 2));
+    }
+}
