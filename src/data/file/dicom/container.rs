@@ -200,7 +200,11 @@ impl Syntax {
     fn of(uid: &str) -> Result<Self, Refusal> {
         let Some(&(uid, codec)) = SUPPORTED.iter().find(|(supported, _)| *supported == uid) else {
             let name = REFUSED.iter().find(|(prefix, _)| uid.starts_with(prefix));
-            let is_uid = uid.len() <= 64 && uid.bytes().all(|b| b == b'.' || b.is_ascii_digit());
+            // A root of the standard's, and parts: a bare number may be a patient's.
+            let is_uid = uid.len() <= 64
+                && uid.starts_with(['0', '1', '2'])
+                && uid.split('.').count() >= 3
+                && uid.bytes().all(|b| b == b'.' || b.is_ascii_digit());
             return Err(Refusal::TransferSyntax {
                 uid: if is_uid { uid.to_owned() } else { "unreadable".to_owned() },
                 name: name.map_or("unknown", |&(_, name)| name),
@@ -224,7 +228,9 @@ mod tests {
         assert_eq!(message("1.2.840.10008.1.2.4.201"), htj2k);
         assert!(message("1.2.840.10008.1.2.4.100").contains("MPEG"));
         assert!(message("1.2.840.10008.1.2.4.110").contains("JPEG XL"));
-        assert!(message("DOE^JANE").contains("unreadable"));
+        for text in ["DOE^JANE", "4711", "1.4711", "9.1.4711"] {
+            assert!(message(text).contains("unreadable"), "{text}");
+        }
     }
 
     #[test]

@@ -16,8 +16,12 @@ use super::super::Refusal;
 const MAX_DEPTH: usize = 32;
 /// Elements and items of a data set, nested ones included: at most this many are gone through.
 pub(in super::super) const MAX_ELEMENTS: usize = 100_000;
-/// Bytes of one attribute that the parser is handed, whole sequences included: at most this many.
-const MAX_ATTRIBUTE: usize = 1 << 20;
+/// Bytes of one attribute that the parser is handed: at most this many. It makes a string of every two bytes.
+const MAX_ATTRIBUTE: usize = 1 << 10;
+/// The same of a table.
+const MAX_TABLE: usize = 1 << 20;
+/// Bytes of all that the parser is handed: at most this many.
+const MAX_ELEMENTS_BYTES: usize = 4 << 20;
 
 const UNDEFINED: u32 = u32::MAX;
 const ITEM: Tag = Tag(0xfffe, 0xe000);
@@ -300,7 +304,9 @@ impl Walk<'_> {
             self.found.elements.extend([0; 4]);
             return Ok(());
         }
-        if stop - start > MAX_ATTRIBUTE {
+        let is_table = [tags::LUT_DATA, tags::EXTENDED_OFFSET_TABLE].contains(&tag);
+        let most = if is_table { MAX_TABLE } else { MAX_ATTRIBUTE };
+        if stop - start > most || self.found.elements.len() + (stop - start) > MAX_ELEMENTS_BYTES {
             return Err(Refusal::Damaged("an attribute is longer than any of its kind can be"));
         }
         self.found.elements.extend_from_slice(&self.bytes[start..stop]);
@@ -473,6 +479,40 @@ mod tests {
         ]
         .concat();
         assert_eq!(check(&items, EXPLICIT), Err(Refusal::TooManyElements));
+    }
+
+    /// A parser makes a string of every `1\` of a text.
+    #[test]
+    fn attributes_are_no_longer_than_they_can_be() {
+        let text = |length: u32| {
+            let head = b"\x28\x00\x50\x10UC\0\0";
+            [&head[..], &length.to_le_bytes(), &b"1\\".repeat(length as usize / 2)].concat()
+        };
+        assert_eq!(check(&text(1_000), EXPLICIT), Ok(()));
+        assert!(check(&text(1_100), EXPLICIT).is_err());
+        let table = b"\x28\x00\x06\x30OW\0\0\0\0\x0c\0";
+        let item = [
+            &b"\xfe\xff\0\xe0\xff\xff\xff\xff"[..],
+            table,
+            &vec![0; 0xc_0000],
+            b"\xfe\xff\x0d\xe0\0\0\0\0",
+        ]
+        .concat();
+        let sequence = |tag: &[u8]| {
+            [tag, b"SQ\0\0\xff\xff\xff\xff", &item, b"\xfe\xff\xdd\xe0\0\0\0\0"].concat()
+        };
+        let tags: [&[u8]; 6] = [
+            b"\x28\0\x00\x30",
+            b"\x28\0\x10\x30",
+            b"\0\x52\x29\x92",
+            b"\0\x52\x30\x92",
+            b"\x28\0\x32\x91",
+            b"\x28\0\x10\x91",
+        ];
+        let tables =
+            |count: usize| tags[..count].iter().flat_map(|tag| sequence(tag)).collect::<Vec<u8>>();
+        assert_eq!(check(&tables(5), EXPLICIT), Ok(()));
+        assert!(check(&tables(6), EXPLICIT).is_err(), "more than 4 MiB in all");
     }
 
     #[test]
