@@ -35,7 +35,7 @@ pub struct Entry {
     pub width: u32,
     /// Rows of the original; 0 where it could not be decoded.
     pub height: u32,
-    /// Why the image is left out of everything, if it is: `<kind>: <reason>`, the kind one of [`Kind`]'s names.
+    /// Why the image is left out of everything, if it is: `<kind>: <reason>`, the kind one of [`super::Kind`]'s names.
     pub quarantine: Option<String>,
 }
 

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 /// Makes a store. Until [`StoreWriter::finish`] it lies beside its place, in `<name>.partial`, and grows by whole
 /// shards; a writer that is cut off is taken up again at the last of them.
 ///
-/// Every row has its place, also one that cannot be made ([`StoreWriter::leave_out`]): which rows share a shard does
+/// Every row has its place, also one that cannot be made ([`StoreWriter::push_unmade`]): which rows share a shard does
 /// not depend on which of them are missing. So a store that lacks rows is completed by making the shards that lack
 /// them anew and keeping the others ([`StoreWriter::keep_shard`]), and ends with the bytes it would have had at once.
 ///
