@@ -1,5 +1,6 @@
 //! Trying again what may pass: a file server that stumbles is no damage.
 
+use std::io;
 use std::thread;
 use std::time::Duration;
 
@@ -19,6 +20,11 @@ pub(super) fn patiently<T, E>(
         }
     }
     attempt()
+}
+
+/// A file that is not there is not waited for.
+pub(super) fn may_pass(error: &io::Error) -> bool {
+    error.kind() != io::ErrorKind::NotFound
 }
 
 #[cfg(test)]
@@ -42,5 +48,26 @@ mod tests {
         assert_eq!((failing(3, true), tries.get()), (Ok(()), 4));
         assert_eq!((failing(4, true), tries.get()), (Err(()), 4));
         assert_eq!((failing(1, false), tries.get()), (Err(()), 1));
+    }
+
+    #[test]
+    fn a_file_that_comes_back_is_read_and_one_that_is_missing_is_not_waited_for() {
+        let tries = Cell::new(0);
+        let failing = |times: u32, kind: io::ErrorKind| {
+            tries.set(0);
+            patiently(
+                || {
+                    tries.set(tries.get() + 1);
+                    if tries.get() > times { Ok(()) } else { Err(io::Error::from(kind)) }
+                },
+                may_pass,
+            )
+        };
+        assert!(failing(3, io::ErrorKind::StaleNetworkFileHandle).is_ok());
+        assert_eq!(tries.get(), 4);
+        assert!(failing(4, io::ErrorKind::PermissionDenied).is_err());
+        assert_eq!(tries.get(), 4);
+        assert!(failing(1, io::ErrorKind::NotFound).is_err());
+        assert_eq!(tries.get(), 1);
     }
 }

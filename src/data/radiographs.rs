@@ -180,17 +180,12 @@ impl Radiographs {
             Location::Phantom { seed, index } => phantom::render(*seed, *index, self.size).image,
             Location::File(path) => {
                 let path = self.data_root.join(path);
-                patiently(|| file::read(&path, &entry.window), may_pass)
+                patiently(|| file::read(&path, &entry.window), FileError::may_pass)
                     .map_err(|error| RadiographError { id: entry.id, source: error.into() })?
             }
         };
         Ok(Half::new(&image.to_square(self.size)))
     }
-}
-
-/// A file that is not there is not waited for, nor one whose content is refused.
-fn may_pass(error: &FileError) -> bool {
-    matches!(error, FileError::Read { source, .. } if source.kind() != io::ErrorKind::NotFound)
 }
 
 impl Half {

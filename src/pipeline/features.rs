@@ -201,21 +201,34 @@ impl<'a> Eye<'a> {
 
     /// Features of `images`, row after row. Fails where a signal came first.
     fn embed(&self, images: &[Vec<f32>], size: usize, device: &Device) -> Result<Vec<f32>> {
-        let batch_size = match self.kind {
-            Kind::Own(_) => sampling::BATCH,
-            Kind::Foreign(_) => BATCH,
-        };
-        let mut features = Vec::new();
-        for batch in images.chunks(batch_size) {
-            metric::unless_stopped()?;
-            let batch: Vec<&[f32]> = batch.iter().map(Vec::as_slice).collect();
-            features.extend(match &self.kind {
-                Kind::Own(encoder) => encoder.embed(&batch, size, batch_size)?,
-                Kind::Foreign(network) => network.embed(&batch, size, device)?,
-            });
+        match &self.kind {
+            Kind::Own(encoder) => embedded(encoder, images, size),
+            Kind::Foreign(network) => {
+                in_batches(images, BATCH, |batch| network.embed(batch, size, device))
+            }
         }
-        Ok(features)
     }
+}
+
+/// Class embeddings of `images`, row after row. Fails where a signal came first.
+pub(super) fn embedded(encoder: &Embedder, images: &[Vec<f32>], size: usize) -> Result<Vec<f32>> {
+    let batch_size = sampling::BATCH;
+    in_batches(images, batch_size, |batch| encoder.embed(batch, size, batch_size))
+}
+
+/// What `embed` makes of `images`, `batch_size` at a time. Fails where a signal came first.
+fn in_batches(
+    images: &[Vec<f32>],
+    batch_size: usize,
+    embed: impl Fn(&[&[f32]]) -> Result<Vec<f32>>,
+) -> Result<Vec<f32>> {
+    let mut features = Vec::new();
+    for batch in images.chunks(batch_size) {
+        metric::unless_stopped()?;
+        let batch: Vec<&[f32]> = batch.iter().map(Vec::as_slice).collect();
+        features.extend(embed(&batch)?);
+    }
+    Ok(features)
 }
 
 /// As a file of 8 bits keeps pixels in [0, 1].

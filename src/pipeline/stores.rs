@@ -86,11 +86,12 @@ impl Run {
         let lock = Lock::wait(&artifact::sibling(&folder, "lock"), waits, interrupt::requested)?;
         let Some(_lock) = lock else { return Ok(Ended::Interrupted) };
 
+        // Opening goes through every byte of it.
+        let mut store = artifact::current(&folder).map(|_| open(&folder)).transpose()?;
         let mut ended = Ended::UpToDate;
         for _ in 0..PASSES {
-            if artifact::current(&folder).is_some() {
-                let store = open(&folder)?;
-                if !self.can_complete(&store)? {
+            if let Some(store) = &store {
+                if !self.can_complete(store)? {
                     break;
                 }
                 let lacking = store.missing().len();
@@ -102,8 +103,9 @@ impl Run {
             if ended == Ended::Interrupted {
                 return Ok(ended);
             }
+            store = Some(open(&folder)?);
         }
-        let store = open(&folder)?;
+        let store = store.expect("there was one, or the first pass made it");
         let (missing, rows) = (store.missing().len(), store.missing().len() as u64 + store.len());
         Reference::new(&folder, store.missing().to_vec()).write(&self.folder)?;
         let most = self.recipe.data.damage_limit(rows);

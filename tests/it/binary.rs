@@ -42,6 +42,21 @@ pub(crate) const SHORT: [&str; 6] = [
     "train.images=512",
 ];
 
+/// The settings of a run over a source of some 40 images, which has every stage and is over soon.
+pub(crate) fn briefly(command: &mut Command, source: &str) {
+    for setting in [
+        &format!("data.source={source}")[..],
+        "data.max_damaged=0.1",
+        "encoder.train.images=64",
+        "autoencoder.train.images=64",
+        "train.images=64",
+        "sample[0].images=8",
+        "sample[1].images=4",
+    ] {
+        command.args(["--set", setting]);
+    }
+}
+
 /// Waits for `command` to end.
 pub(crate) fn ended(command: &mut Command) -> Ended {
     let output = command.output().unwrap();

@@ -8,7 +8,7 @@ use super::foreign::{FROM_SCRATCH, write};
 use super::models::golden::Golden;
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Command;
 use std::sync::LazyLock;
 use std::time::{Duration, Instant};
@@ -137,12 +137,4 @@ fn assert_same(
     let other: Vec<&String> =
         expected.keys().filter(|name| found[*name] != expected[*name]).collect();
     assert!(other.is_empty(), "{when}: other bytes in {other:?}");
-}
-
-fn wait_for(path: &Path) {
-    let start = Instant::now();
-    while !path.exists() {
-        assert!(start.elapsed() < Duration::from_secs(60), "{} does not come", path.display());
-        std::thread::sleep(Duration::from_millis(2));
-    }
 }

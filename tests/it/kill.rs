@@ -35,30 +35,50 @@ fn short(checkpoints: &Path) -> Command {
 
 #[test]
 fn killed_at_random_moments_it_ends_with_the_same_bits() {
+    killed_at_random_moments(
+        "kill",
+        REFERENCE.duration,
+        || tempfile::tempdir().unwrap(),
+        |home| short(home.path()),
+        |home, when| assert_same(home.path(), when),
+    );
+}
+
+/// Kills `command` at random moments of its `duration` and starts it again, in a `fresh` place wherever it was done
+/// before its moment came, until it has been killed often enough and is done; `assert_same` looks at each that is. The
+/// last place.
+pub(crate) fn killed_at_random_moments<Place>(
+    stream: &str,
+    duration: Duration,
+    fresh: impl Fn() -> Place,
+    command: impl Fn(&Place) -> Command,
+    assert_same: impl Fn(&Place, &str),
+) -> Place {
     let kills: u32 = setting("UMBRA_KILLS").unwrap_or(5);
     let seed: u64 = setting("UMBRA_KILL_SEED").unwrap_or(1);
-    let reference = &*REFERENCE;
-    let mut home = tempfile::tempdir().unwrap();
-    let mut moments = Stream::new(seed, "kill").at(0);
+    let mut place = fresh();
+    let mut moments = Stream::new(seed, stream).at(0);
     let (mut killed, mut lives) = (0, 0);
     while killed < kills {
-        let moment = reference.duration.mul_f64(moments.uniform());
-        let mut child = start(&mut short(home.path()));
+        let moment = duration.mul_f64(moments.uniform());
+        let mut child = start(&mut command(&place));
         lives += 1;
         thread::sleep(moment);
-        if child.try_wait().unwrap().is_none() {
+        let is_running = child.try_wait().unwrap().is_none();
+        if is_running {
             child.kill().unwrap();
             killed += 1;
-            child.wait().unwrap();
-        } else {
-            // It was done before its moment came: look at it, and begin another run.
-            assert!(child.wait().unwrap().success(), "after {killed} kills, seed {seed}");
-            assert_same(home.path(), &format!("{killed} kills, seed {seed}"));
-            home = tempfile::tempdir().unwrap();
+        }
+        let is_done = child.wait().unwrap().success();
+        assert!(is_running || is_done, "after {killed} kills, seed {seed}");
+        if is_done {
+            assert_same(&place, &format!("{killed} kills, seed {seed}"));
+            place = fresh();
         }
     }
-    done(&mut short(home.path()));
-    assert_same(home.path(), &format!("{killed} kills in {lives} lives, seed {seed}"));
+    done(&mut command(&place));
+    assert_same(&place, &format!("{killed} kills in {lives} lives, seed {seed}"));
+    place
 }
 
 #[test]
@@ -123,7 +143,7 @@ fn start(command: &mut Command) -> Child {
     command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
 }
 
-fn wait_for(path: &Path) {
+pub(crate) fn wait_for(path: &Path) {
     let start = Instant::now();
     while !path.exists() {
         assert!(start.elapsed() < Duration::from_secs(60), "{} does not come", path.display());
@@ -137,7 +157,7 @@ pub(crate) fn signal(child: &Child, signal: i32) {
     assert!(status.unwrap().success());
 }
 
-pub(crate) fn setting<T: std::str::FromStr>(name: &str) -> Option<T> {
+fn setting<T: std::str::FromStr>(name: &str) -> Option<T> {
     let text = std::env::var(name).ok()?;
     Some(text.parse().unwrap_or_else(|_| panic!("{name} is {text}, which is not a number")))
 }

@@ -23,8 +23,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::image::Gray;
 use super::picture;
+use super::{image::Gray, patience};
 
 /// Version of the decoders: raised when an image is read as other values, or is refused where it was not.
 pub const VERSION: u32 = 2;
@@ -129,6 +129,11 @@ pub enum FileError {
 }
 
 impl FileError {
+    /// Is it worth another try? What was read and refused is not, nor a file that is not there.
+    pub(super) fn may_pass(&self) -> bool {
+        matches!(self, Self::Read { source, .. } if patience::may_pass(source))
+    }
+
     /// The reason alone, for where the file is already named.
     pub fn reason(&self) -> String {
         match self {

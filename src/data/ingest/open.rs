@@ -5,20 +5,16 @@ use super::probe::{Probe, Verdict};
 use crate::data::catalog::{Digest, Kind, Label, Location, NEVER, Quarantine, Seen};
 use crate::data::file::{self, FileError, Format, Opened, Window};
 use crate::data::image::Gray;
+use crate::data::patience::{may_pass, patiently};
 use crate::data::phantom::{self, Finding};
 use crate::data::secret::PatientSecret;
 use serde::{Deserialize, Serialize};
 use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 /// Side, in pixels, at which phantoms are rendered to be hashed. Their anatomy is the same at any size.
 pub(super) const PHANTOM_SIZE: usize = 64;
-
-/// How long to wait before a file that could not be read is tried again: the tries end within half a second.
-const PAUSES: [Duration; 3] =
-    [Duration::from_millis(20), Duration::from_millis(100), Duration::from_millis(300)];
 
 /// Said of a DICOM file, where its patient is to be taken from it.
 const NO_PATIENT: &str = "no patient id; say patient: File if every file is a patient of its own";
@@ -109,17 +105,14 @@ impl Opener {
 impl Eyes {
     /// Opens the file `path` in this process. Says nothing of stamps and masks.
     pub(super) fn see(&self, path: &Path, is_patient_in_file: bool) -> Seen {
-        let may_pass = |error: &FileError| read_error(error).is_some_and(may_pass);
-        match patiently(|| file::open(path, &self.window), may_pass) {
+        match patiently(|| file::open(path, &self.window), FileError::may_pass) {
             Ok(opened) => self.look_at(opened, is_patient_in_file),
             Err(FileError::Refused { reason, hash, .. }) => {
                 let seen = left_out(kind(reason.kind()), reason.to_string());
                 Seen { file_hash: hash, ..seen }
             }
-            Err(error) => match read_error(&error) {
-                Some(cause) => left_out(Kind::Unreadable, unreadable(cause)),
-                None => left_out(Kind::Unreadable, "not a regular file"),
-            },
+            Err(FileError::Read { source, .. }) => left_out(Kind::Unreadable, unreadable(&source)),
+            Err(FileError::NotRegular { .. }) => left_out(Kind::Unreadable, "not a regular file"),
         }
     }
 
@@ -162,30 +155,6 @@ fn unseen() -> Seen {
         view: None,
         labels: None,
         report: None,
-    }
-}
-
-/// Does `read` again, after pauses, where it fails for a reason that may pass.
-fn patiently<T, E>(read: impl Fn() -> Result<T, E>, may_pass: impl Fn(&E) -> bool) -> Result<T, E> {
-    for pause in PAUSES {
-        match read() {
-            Err(error) if may_pass(&error) => std::thread::sleep(pause),
-            other => return other,
-        }
-    }
-    read()
-}
-
-/// A file that is not there is not waited for.
-fn may_pass(error: &io::Error) -> bool {
-    error.kind() != io::ErrorKind::NotFound
-}
-
-/// What the system said, where it did not give the file.
-fn read_error(error: &FileError) -> Option<&io::Error> {
-    match error {
-        FileError::Read { source, .. } => Some(source),
-        _ => None,
     }
 }
 
@@ -267,28 +236,6 @@ fn hash_file(path: &Path) -> io::Result<[u8; 32]> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::cell::Cell;
-
-    #[test]
-    fn a_file_that_comes_back_is_read_and_one_that_is_missing_is_not_waited_for() {
-        let tries = Cell::new(0);
-        let failing = |times: u32, kind: io::ErrorKind| {
-            tries.set(0);
-            patiently(
-                || {
-                    tries.set(tries.get() + 1);
-                    if tries.get() > times { Ok(()) } else { Err(io::Error::from(kind)) }
-                },
-                may_pass,
-            )
-        };
-        assert!(failing(3, io::ErrorKind::StaleNetworkFileHandle).is_ok());
-        assert_eq!(tries.get(), 4);
-        assert!(failing(4, io::ErrorKind::PermissionDenied).is_err());
-        assert_eq!(tries.get(), 4);
-        assert!(failing(1, io::ErrorKind::NotFound).is_err());
-        assert_eq!(tries.get(), 1);
-    }
 
     #[test]
     fn pixels_decide_their_hash_and_nothing_else_does() {

@@ -9,7 +9,7 @@ use crate::evaluate::report::{EncoderFigures, Figure, Taken};
 use crate::evaluate::section::{Evaluation, Neighbours};
 use crate::evaluate::subset;
 use crate::metric::{self, Features, knn};
-use crate::pipeline::sampling::BATCH;
+use crate::pipeline::features;
 use crate::random::Stream;
 use anyhow::Result;
 
@@ -81,11 +81,7 @@ fn embedded(encoder: &Embedder, images: &Radiographs, indices: &[usize]) -> Resu
     let mut embeddings = Vec::new();
     for indices in indices.chunks(READ_AHEAD) {
         let pixels = map_images(images, indices, |square| square.pixels.clone())?;
-        for batch in pixels.chunks(BATCH) {
-            metric::unless_stopped()?;
-            let batch: Vec<&[f32]> = batch.iter().map(Vec::as_slice).collect();
-            embeddings.extend(encoder.embed(&batch, images.size(), BATCH)?);
-        }
+        embeddings.extend(features::embedded(encoder, &pixels, images.size())?);
     }
     Ok(embeddings)
 }

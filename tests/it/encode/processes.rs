@@ -2,40 +2,23 @@
 
 use super::*;
 use crate::binary::ended;
-use crate::kill::{setting, signal};
+use crate::kill::{killed_at_random_moments, signal, wait_for};
 use signal_hook::consts::SIGTERM;
 use std::io::Read as _;
 use std::process::{Child, Stdio};
 use std::thread;
-use umbra::random::Stream;
 
 /// `UMBRA_KILLS` says how often (`just kill` says 50), `UMBRA_KILL_SEED` which moments.
 #[test]
 fn killed_at_random_moments_encode_ends_with_the_same_store() {
-    let kills: u32 = setting("UMBRA_KILLS").unwrap_or(5);
-    let seed: u64 = setting("UMBRA_KILL_SEED").unwrap_or(1);
     let Undisturbed { store, duration, .. } = &*UNDISTURBED;
-    let mut moments = Stream::new(seed, "kill/encode").at(0);
-    let mut place = ingested(&["a"]);
-    let (mut killed, mut lives) = (0, 0);
-    while killed < kills {
-        let moment = duration.mul_f64(moments.uniform());
-        let mut child = start(&mut place.umbra("encode", "a"));
-        lives += 1;
-        thread::sleep(moment);
-        if child.try_wait().unwrap().is_none() {
-            child.kill().unwrap();
-            killed += 1;
-        }
-        let status = child.wait().unwrap();
-        if status.success() {
-            // It was done before its moment came: look at it, and begin another store.
-            assert_same(&place.store(), store, &format!("{killed} kills, seed {seed}"));
-            place = ingested(&["a"]);
-        }
-    }
-    done(&mut place.umbra("encode", "a"));
-    assert_same(&place.store(), store, &format!("{killed} kills in {lives} lives, seed {seed}"));
+    killed_at_random_moments(
+        "kill/encode",
+        *duration,
+        || ingested(&["a"]),
+        |place| place.umbra("encode", "a"),
+        |place, when| assert_same(&place.store(), store, when),
+    );
 }
 
 #[test]

@@ -4,9 +4,9 @@
 
 use super::*;
 use crate::binary::{done, umbra};
-use std::process::{Command, Stdio};
+use crate::kill::killed_at_random_moments;
+use std::process::Command;
 use std::time::Instant;
-use umbra::random::Stream;
 
 fn ingest_files(place: &Place, runs: &Path) -> Command {
     let mut command = umbra();
@@ -35,8 +35,6 @@ fn rows(runs: &Path) -> Vec<Vec<rusqlite::types::Value>> {
 
 #[test]
 fn killed_at_random_moments_an_ingest_of_files_ends_with_the_same_rows() {
-    let kills: u32 = setting("UMBRA_KILLS").unwrap_or(5);
-    let seed: u64 = setting("UMBRA_KILL_SEED").unwrap_or(1);
     let place = Place::new();
     let side = 700;
     for at in 0..100u32 {
@@ -50,38 +48,20 @@ fn killed_at_random_moments_an_ingest_of_files_ends_with_the_same_rows() {
     fs::copy(set.join("003.png"), set.join("copy.png")).unwrap();
     fs::write(set.join("cut.png"), &fs::read(set.join("004.png")).unwrap()[..5000]).unwrap();
 
-    let mut runs = tempfile::tempdir().unwrap();
+    let runs = tempfile::tempdir().unwrap();
     let start = Instant::now();
     done(&mut ingest_files(&place, runs.path()));
     let duration = start.elapsed();
     let expected = rows(runs.path());
     assert_eq!(expected.len(), 103 + 2);
-    runs = tempfile::tempdir().unwrap();
-    let mut moments = Stream::new(seed, "kill/ingest").at(0);
-    let mut killed = 0;
-    while killed < kills {
-        let moment = duration.mul_f64(moments.uniform());
-        let mut command = ingest_files(&place, runs.path());
-        let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
-        std::thread::sleep(moment);
-        if child.try_wait().unwrap().is_none() {
-            child.kill().unwrap();
-            killed += 1;
-            child.wait().unwrap();
-        } else {
-            assert!(child.wait().unwrap().success(), "after {killed} kills, seed {seed}");
-            assert!(rows(runs.path()) == expected, "other rows after {killed} kills, seed {seed}");
-            runs = tempfile::tempdir().unwrap();
-        }
-    }
-    done(&mut ingest_files(&place, runs.path()));
-    assert!(rows(runs.path()) == expected, "other rows after {killed} kills, seed {seed}");
+    let runs = killed_at_random_moments(
+        "kill/ingest",
+        duration,
+        || tempfile::tempdir().unwrap(),
+        |runs| ingest_files(&place, runs.path()),
+        |runs, when| assert!(rows(runs.path()) == expected, "other rows after {when}"),
+    );
     let remains = fs::read_dir(runs.path().join("tiny")).unwrap();
     let names: BTreeSet<_> = remains.map(|entry| entry.unwrap().file_name()).collect();
     assert!(!names.iter().any(|name| name.to_str().unwrap().contains("opening")), "{names:?}");
-}
-
-fn setting<T: std::str::FromStr>(name: &str) -> Option<T> {
-    let text = std::env::var(name).ok()?;
-    Some(text.parse().unwrap_or_else(|_| panic!("{name} is {text}, which is not a number")))
 }

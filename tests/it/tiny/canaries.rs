@@ -1,7 +1,7 @@
 //! What identifies a patient, wherever it stands in files and tables, gets into nothing but the catalog, and ids not
 //! even there.
 
-use crate::binary::{Ended, done, ended, files, tiny, umbra};
+use crate::binary::{Ended, briefly, done, ended, files, tiny, umbra};
 use crate::files::builder::{Builder, EXPLICIT};
 use dicom_core::{PrimitiveValue, Tag, VR};
 use dicom_dictionary_std::tags;
@@ -202,21 +202,11 @@ fn nothing_of_a_patient_gets_out_of_the_catalog_and_ids_not_even_in() {
     let checkpoints = home.path().join("checkpoints");
     let columns = "(dataset: None, view: None, report: \"report\")";
     let source = format!(
-        "data.source=Several([Manifest(path: \"table.csv\", columns: {columns}), Folder(path: \"dicom\")])"
+        "Several([Manifest(path: \"table.csv\", columns: {columns}), Folder(path: \"dicom\")])"
     );
     let mut command = tiny(&checkpoints);
     command.arg("--data-root").arg(&root).arg("--json");
-    for setting in [
-        &source[..],
-        "data.max_damaged=0.1",
-        "encoder.train.images=64",
-        "autoencoder.train.images=64",
-        "train.images=64",
-        "sample[0].images=8",
-        "sample[1].images=4",
-    ] {
-        command.args(["--set", setting]);
-    }
+    briefly(&mut command, &source);
     let mut said: Vec<Ended> = Vec::new();
     said.push(done(&mut command));
     let summary: serde_json::Value = serde_json::from_str(&said[0].stdout).unwrap();
