@@ -45,7 +45,7 @@ pub(super) fn bench(bench: &Bench) -> Result<u8> {
         TensorData::new(vec![500f32; bench.batch], [bench.batch]),
         &autodiff,
     );
-    let mut optimizer = AdamW::new(AdamWConfig::default(), &[]);
+    let mut optimizer = AdamW::new(AdamWConfig::default());
     let sync = || device.sync().context("the device failed");
 
     let plain = (noisy.clone().inner(), timesteps.clone().inner(), context.clone().inner());

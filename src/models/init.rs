@@ -42,15 +42,12 @@ pub struct Init {
     device: Device,
     position: u64,
     is_deferred: bool,
-    /// Whether the last layer of each residual branch of the U-Net, and its output layer, start at
-    /// zero, as Stable Diffusion's own code trains them (diffusers leaves PyTorch's default).
-    pub zero_outputs: bool,
 }
 
 impl Init {
     /// Parameters on `device`, drawn from `stream` from position 0 on.
     pub fn new(stream: Stream, device: &Device) -> Self {
-        Self { stream, device: device.clone(), position: 0, is_deferred: false, zero_outputs: true }
+        Self { stream, device: device.clone(), position: 0, is_deferred: false }
     }
 
     /// The same, but a parameter draws its numbers when first used, so that a network about to be loaded,
@@ -65,11 +62,6 @@ impl Init {
     /// Where the parameters live.
     pub fn device(&self) -> &Device {
         &self.device
-    }
-
-    /// `fill`, or zeros where the network wants this layer to start silent and that is switched on.
-    pub(crate) fn output(&self, fill: Fill) -> Fill {
-        if self.zero_outputs { Fill::Zeros } else { fill }
     }
 
     /// The next parameter.

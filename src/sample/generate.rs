@@ -1,12 +1,11 @@
 //! From noise and condition tokens to images.
 
-use super::sampler::Sampler;
+use super::sampler::{Sampler, starting_noise};
 use crate::diffusion::{Diffusion, guidance};
 use crate::encode::Scale;
 use crate::models::autoencoder::Autoencoder;
 use crate::models::denoiser::Denoiser;
 use crate::models::images::to_images;
-use crate::random::Stream;
 use anyhow::Result;
 use burn::tensor::{Device, Tensor, TensorData};
 
@@ -53,16 +52,9 @@ impl Generator<'_> {
 
     fn latents(&self, requests: &[Request], guidance: f64) -> Result<Tensor<4>> {
         let batch = requests.len();
-        let [channels, height, width] = self.latent_shape;
         let [num_tokens, token_width] = self.token_shape;
-        let noise: Vec<f32> = requests
-            .iter()
-            .flat_map(|request| {
-                Stream::new(request.seed, "sample/noise").at(0).normals(channels * height * width)
-            })
-            .collect();
-        let noise = TensorData::new(noise, [batch, channels, height, width]);
-        let noise = Tensor::from_data(noise, self.device);
+        let seeds: Vec<u64> = requests.iter().map(|request| request.seed).collect();
+        let noise = starting_noise(&seeds, self.latent_shape, self.device);
         let keep: Vec<bool> = requests.iter().map(|request| request.tokens.is_some()).collect();
         let tokens: Vec<f32> = requests
             .iter()

@@ -62,7 +62,6 @@ impl AdamWConfig {
 #[derive(Debug)]
 pub struct AdamW {
     config: AdamWConfig,
-    no_decay: Vec<String>,
     moments: BTreeMap<String, Moments>,
 }
 
@@ -121,10 +120,9 @@ impl GradientSum {
 }
 
 impl AdamW {
-    /// Weights whose name is, or ends in a dot and, one of `no_decay` do not decay either.
-    pub fn new(config: AdamWConfig, no_decay: &[&str]) -> Self {
-        let no_decay = no_decay.iter().map(|&name| name.to_owned()).collect();
-        Self { config, no_decay, moments: BTreeMap::new() }
+    /// An optimizer that has taken no step.
+    pub fn new(config: AdamWConfig) -> Self {
+        Self { config, moments: BTreeMap::new() }
     }
 
     /// From the next step on, another weight decay.
@@ -151,10 +149,7 @@ impl AdamW {
         let scale = clip / f64::from(gradients.rounds.max(1));
         let mut sums = gradients.by_name;
         let module = map_flat_values(module, &mut |name, rank, value| match sums.remove(name) {
-            Some(sum) => {
-                let decays = rank >= 2 && !self.is_exempt(name);
-                self.descend(name, value, sum, scale, learning_rate, decays)
-            }
+            Some(sum) => self.descend(name, value, sum, scale, learning_rate, rank >= 2),
             None => value,
         });
         (module, Step::Applied { norm })
@@ -213,13 +208,6 @@ impl AdamW {
         }
         self.moments = moments;
         Ok(())
-    }
-
-    fn is_exempt(&self, name: &str) -> bool {
-        self.no_decay.iter().any(|exempt| {
-            name.strip_suffix(exempt.as_str())
-                .is_some_and(|before| before.is_empty() || before.ends_with('.'))
-        })
     }
 
     /// The gradient is `sum` · `scale`; the scale is folded into the factors of the moments.

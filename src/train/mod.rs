@@ -177,7 +177,7 @@ impl<M: Module + Clone> State<M> {
         Self {
             model,
             ema,
-            optimizer: AdamW::new(plan.optimizer.clone(), &[]),
+            optimizer: AdamW::new(plan.optimizer.clone()),
             step: 0,
             images_seen: 0,
             skipped_steps: 0,

@@ -14,7 +14,7 @@ CLIP = 0.3
 RATES = [1e-2, 8e-3, 6e-3, 1e-2, 3e-3]
 
 first, second = torch.nn.Linear(3, 5), torch.nn.Linear(5, 2)
-scale = torch.nn.Parameter(torch.randn(1, 2))
+scale = torch.nn.Parameter(torch.randn(2))
 named = {
     "first.weight": first.weight,
     "first.bias": first.bias,

@@ -33,14 +33,14 @@ impl SpatialTransformer {
         let width = shape.width;
         let as_linear = config.use_linear_projection;
         let fill = Fill::torch_default(width);
-        let output = init.output(fill);
         Self {
             norm: GroupNorm::new(init, config.norm_num_groups, width, 1e-6),
             proj_in: Projection::new(init, width, as_linear, fill),
             transformer_blocks: (0..shape.num_blocks)
                 .map(|_| Block::new(init, shape, config.cross_attention_dim))
                 .collect(),
-            proj_out: Projection::new(init, width, as_linear, output),
+            // Zero at the start, as Stable Diffusion's own code has it (diffusers leaves PyTorch's default).
+            proj_out: Projection::new(init, width, as_linear, Fill::Zeros),
         }
     }
 

@@ -42,7 +42,6 @@ impl UnetConfig {
             num_in = channels[level];
         }
         let kernel = self.conv_out_kernel;
-        let output = init.output(Fill::torch_default(first * kernel * kernel));
         Unet {
             conv_in,
             time_embedding,
@@ -53,7 +52,8 @@ impl UnetConfig {
             mid_block,
             up_blocks,
             conv_norm_out: GroupNorm::new(init, self.norm_num_groups, first, self.norm_eps),
-            conv_out: Conv2d::filled(init, first, self.out_channels, kernel, output),
+            // Zero at the start, as Stable Diffusion's own code has it (diffusers leaves PyTorch's default).
+            conv_out: Conv2d::filled(init, first, self.out_channels, kernel, Fill::Zeros),
             config: self.clone(),
             compute: Compute::default(),
         }

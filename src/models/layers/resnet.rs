@@ -37,11 +37,12 @@ pub struct ResnetShape {
 }
 
 impl Resnet {
-    /// A block. In a denoiser (one with a time embedding) the second convolution starts at zero where `init` says so.
+    /// A block. In a denoiser (one with a time embedding) the second convolution starts at zero, as
+    /// Stable Diffusion's own code has it (diffusers leaves PyTorch's default).
     pub fn new(init: &mut Init, shape: ResnetShape) -> Self {
         let ResnetShape { num_in, num_out, time_width, is_scaled, num_groups, epsilon } = shape;
         let fill = Fill::torch_default(num_out * 9);
-        let last = if time_width.is_some() { init.output(fill) } else { fill };
+        let last = if time_width.is_some() { Fill::Zeros } else { fill };
         Self {
             norm1: GroupNorm::new(init, num_groups, num_in, epsilon),
             conv1: Conv2d::new(init, num_in, num_out, 3),
