@@ -43,9 +43,42 @@ impl Diffusion {
         let mut faults = self.schedule.check();
         faults.extend(self.weighting.check());
         faults.extend(check(&self.schedule, self.objective));
+        if faults.is_empty() {
+            faults.extend(self.check_start());
+        }
         faults.into_iter().map(|what| format!("diffusion: {what}")).collect()
     }
 }
+
+impl Diffusion {
+    /// Why nothing would be learnt where sampling starts, in one sentence; `None` when it would.
+    fn check_start(&self) -> Option<String> {
+        let Weighting::MinSnr { gamma } = self.weighting else { return None };
+        let weight = |t: f64| {
+            let (alpha, sigma) = self.schedule.alpha_sigma(t);
+            self.weighting.weight(self.objective, alpha, sigma)
+        };
+        let drawn = |i| weight(self.schedule.draw((f64::from(i) + 0.5) / f64::from(DRAWS)));
+        let mean = (0..DRAWS).map(drawn).sum::<f64>() / f64::from(DRAWS);
+        let share = weight(1.0) / mean;
+        (share < LEAST_WEIGHT_AT_START).then(|| {
+            format!(
+                "weighting MinSnr: with gamma {gamma}, errors of {:?} at t = 1, where sampling starts, have {:.2} % of \
+                 the mean weight; expected at least {:.0} %: lower gamma, or predict Velocity or Flow",
+                self.objective,
+                share * 100.0,
+                LEAST_WEIGHT_AT_START * 100.0
+            )
+        })
+    }
+}
+
+/// Times over which a mean weight is taken.
+const DRAWS: u32 = 200;
+
+/// Least weight of an error at t = 1, as a share of the mean weight. Below it, batches of usual sizes have as good as
+/// no gradient there.
+const LEAST_WEIGHT_AT_START: f64 = 0.05;
 
 /// Below this share of signal at t = 1, an error of a predicted noise grows more than 1,000-fold
 /// on its way to the image.
@@ -72,6 +105,25 @@ pub fn check(schedule: &Schedule, objective: Objective) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_weighting_that_leaves_the_start_of_sampling_untrained_is_refused() {
+        let faults = |objective, gamma| {
+            let schedule = Schedule::Cosine(Default::default());
+            Diffusion { schedule, objective, weighting: Weighting::MinSnr { gamma } }.check()
+        };
+        for gamma in [1.0, 5.0, 20.0] {
+            for objective in [Objective::Velocity, Objective::Clean, Objective::Flow] {
+                assert_eq!(faults(objective, gamma), Vec::<String>::new(), "{objective:?} {gamma}");
+            }
+        }
+        let told = faults(Objective::Clean, 1e4);
+        assert_eq!(told.len(), 1, "{told:?}");
+        assert!(
+            told[0].contains("MinSnr") && told[0].contains("where sampling starts"),
+            "{told:?}"
+        );
+    }
 
     #[test]
     fn epsilon_is_refused_exactly_where_no_signal_is_left() {

@@ -111,6 +111,11 @@ const FAULTS: &[(&str, &str, &str)] = &[
     ),
     ("RectifiedFlow(shift: 3.0)", "RectifiedFlow(shift: -1.0)", "diffusion: "),
     ("weighting: Uniform", "weighting: MinSnr(gamma: 0.0)", "diffusion: "),
+    (
+        "objective: Flow, weighting: Uniform",
+        "objective: Clean, weighting: MinSnr(gamma: 10000.0)",
+        "t = 1, where sampling starts",
+    ),
     ("tokens: Class,", "tokens: ClassAndRegisters,", "encoder.vit.registers is 0"),
     ("dropout: 0.1", "dropout: 1.5", "condition.dropout is 1.5"),
     ("dropout: 0.1", "dropout: NaN", "condition.dropout is NaN"),
