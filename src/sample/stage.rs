@@ -94,9 +94,7 @@ pub fn run(
     let mut table = Vec::new();
     let mut groups = BTreeMap::new();
     for (number, strategy) in strategies.iter().enumerate() {
-        // A stream of its own: replicates of a recipe, whose seeds are neighbours, must share no plan and no noise.
-        let own = Stream::new(seed, "sample/strategy").at(number as u64).next_u64();
-        let plan = strategy.plan(&candidates, own)?;
+        let plan = strategy.plan(&candidates, strategy_seed(seed, number))?;
         generator.sampler = strategy.sampler().clone();
         let name = |at: usize| format!("{number}-{}-{at:06}.png", strategy.name().to_lowercase());
         for (batch_number, batch) in plan.chunks(batch_size).enumerate() {
@@ -152,6 +150,12 @@ pub fn read_table(folder: &Path) -> Result<Vec<Sample>> {
 /// Reads the image of a row of the table in `folder`.
 pub fn read_image(folder: &Path, sample: &Sample) -> Result<Vec<f32>> {
     Ok(file::read(&folder.join(&sample.file), &Window::Raw)?.pixels)
+}
+
+/// The seed of strategy `number` of a recipe's list, from a stream of its own: replicates of a recipe, whose seeds are
+/// neighbours, must share no plan and no noise.
+fn strategy_seed(seed: u64, number: usize) -> u64 {
+    Stream::new(seed, "sample/strategy").at(number as u64).next_u64()
 }
 
 fn row(
@@ -221,4 +225,24 @@ fn write_table(table: &[Sample], path: &Path) -> Result<()> {
     }
     let bytes = writer.into_inner().map_err(|error| error.into_error())?;
     Ok(artifact::write_file(path, &bytes)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sample::manifold::reconstruction_plan;
+    use std::collections::BTreeSet;
+
+    #[test]
+    fn no_strategy_of_any_replicate_shares_its_noise() {
+        let seeds: Vec<u64> = (0..20)
+            .flat_map(|seed| (0..8).map(move |number| strategy_seed(seed, number)))
+            .collect();
+        let noise: BTreeSet<u64> = seeds
+            .iter()
+            .flat_map(|&seed| reconstruction_plan(10, 30, seed).unwrap())
+            .map(|origin| origin.seed)
+            .collect();
+        assert_eq!(noise.len(), 30 * seeds.len());
+    }
 }

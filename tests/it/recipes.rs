@@ -131,3 +131,33 @@ fn a_plan_of_any_length_adds_up() {
     let (few, many) = (operations(1_000), operations(1_000_000_000_000_000));
     assert!((many / few / 1e12 - 1.0).abs() < 1e-9, "{few} {many}");
 }
+
+/// Days of training must not end at an export that says no.
+#[test]
+fn check_warns_of_what_cannot_be_exported() {
+    let home = tempfile::tempdir().unwrap();
+    let flow = "diffusion.schedule=RectifiedFlow()";
+    let cosine = "diffusion.schedule=Cosine()";
+    for (objective, schedule, warning) in [
+        ("Flow", flow, None),
+        ("Velocity", cosine, None),
+        ("Velocity", flow, Some("objective Velocity on schedule RectifiedFlow")),
+        ("Flow", cosine, Some("objective Flow on schedule Cosine")),
+    ] {
+        let objective = format!("diffusion.objective={objective}");
+        let check = |json: &[&str]| {
+            let mut command = umbra();
+            command.args(["check", "recipes/tiny.ron", "--set", &objective, "--set", schedule]);
+            done(command.arg("--checkpoints").arg(home.path()).args(json)).stdout
+        };
+        let text = check(&[]);
+        let lines: Vec<&str> =
+            text.lines().filter_map(|line| line.trim().strip_prefix("warning: ")).collect();
+        let plan: serde_json::Value = serde_json::from_str(&check(&["--json"])).unwrap();
+        assert_eq!(plan["warnings"], serde_json::json!(lines));
+        assert_eq!(lines.len(), warning.iter().count(), "{text}");
+        if let Some(warning) = warning {
+            assert!(lines[0].contains(warning) && lines[0].contains("export"), "{text}");
+        }
+    }
+}

@@ -115,6 +115,7 @@ fn every_picture_says_that_it_is_synthetic() {
             text["Description"].contains("ynthetic") && text.contains_key("umbra:seed"),
             "{text:?}"
         );
+        assert_eq!(text["umbra:recipe"], "tiny", "{}", path.display());
     }
 }
 
