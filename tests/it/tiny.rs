@@ -4,6 +4,7 @@ mod again;
 mod canaries;
 mod canary;
 mod extractor;
+mod losses;
 mod report;
 
 use super::binary::{files, finished, newest};
