@@ -1,12 +1,78 @@
 //! Another project's `config.json`, read so that nothing in it goes unnoticed.
 
 use super::ConfigError;
-use serde::Deserialize;
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 /// Most characters of a value that an error repeats.
 const MOST_SHOWN: usize = 60;
+
+/// What transformers' `PretrainedConfig` writes for every class: notes, outputs that are asked for, and how a
+/// language model generates. Nothing here changes what an encoder computes.
+const NOTES_OF_TRANSFORMERS: [&str; 61] = [
+    "architectures",
+    "attn_implementation",
+    "auto_map",
+    "bad_words_ids",
+    "begin_suppress_tokens",
+    "bos_token_id",
+    "chunk_size_feed_forward",
+    "cls_token_id",
+    "decoder_start_token_id",
+    "diversity_penalty",
+    "do_sample",
+    "dtype",
+    "early_stopping",
+    "encoder_no_repeat_ngram_size",
+    "eos_token_id",
+    "exponential_decay_length_penalty",
+    "finetuning_task",
+    "forced_bos_token_id",
+    "forced_eos_token_id",
+    "gradient_checkpointing",
+    "id2label",
+    "initializer_factor",
+    "initializer_range",
+    "label2id",
+    "length_penalty",
+    "mask_token_id",
+    "max_length",
+    "min_length",
+    "name_or_path",
+    "no_repeat_ngram_size",
+    "num_beam_groups",
+    "num_beams",
+    "num_labels",
+    "num_return_sequences",
+    "output_attentions",
+    "output_hidden_states",
+    "output_past",
+    "output_scores",
+    "pad_token_id",
+    "prefix",
+    "problem_type",
+    "remove_invalid_values",
+    "repetition_penalty",
+    "return_dict",
+    "return_dict_in_generate",
+    "sep_token_id",
+    "suppress_tokens",
+    "task_specific_params",
+    "temperature",
+    "tf_legacy_loss",
+    "tie_encoder_decoder",
+    "tie_word_embeddings",
+    "tokenizer_class",
+    "top_k",
+    "top_p",
+    "torch_dtype",
+    "torchscript",
+    "transformers_version",
+    "typical_p",
+    "use_bfloat16",
+    "use_cache",
+];
 
 /// The fields of a config. Each is taken, confined to what is understood, or passed over by name; one that is
 /// left then, and is not null, would change the network in a way nobody here knows of, and is refused.
@@ -23,11 +89,21 @@ impl Foreign {
         class: &'static str,
         json: &str,
     ) -> Result<Self, ConfigError> {
-        let fields: Map<String, Value> = serde_json::from_str(json)
-            .map_err(|error| ConfigError::Parse { network, why: error.to_string() })?;
-        let mut foreign = Self { network, fields };
+        let mut foreign = Self::parse(network, json)?;
         foreign.confine("_class_name", |name| name == class, class)?;
         Ok(foreign)
+    }
+
+    /// Reads `json`, the config of any class.
+    pub(crate) fn parse(network: &'static str, json: &str) -> Result<Self, ConfigError> {
+        let fields = serde_json::from_str(json)
+            .map_err(|error| ConfigError::Parse { network, why: error.to_string() })?;
+        Ok(Self::new(network, fields))
+    }
+
+    /// Of `fields` that were read elsewhere.
+    pub(crate) fn new(network: &'static str, fields: Map<String, Value>) -> Self {
+        Self { network, fields }
     }
 
     /// The field `name`, or `default` where it is absent.
@@ -36,13 +112,43 @@ impl Foreign {
         name: &str,
         default: T,
     ) -> Result<T, ConfigError> {
+        self.fields.remove(name).map_or(Ok(default), |value| self.parsed(name, value))
+    }
+
+    /// The field `name`, which has no default.
+    pub(crate) fn require<T: DeserializeOwned>(&mut self, name: &str) -> Result<T, ConfigError> {
         match self.fields.remove(name) {
-            None => Ok(default),
-            Some(value) => serde_json::from_value(value).map_err(|error| ConfigError::Parse {
+            Some(value) => self.parsed(name, value),
+            None => Err(ConfigError::Parse {
                 network: self.network,
-                why: format!("{name}: {error}"),
+                why: format!("missing field `{name}`"),
             }),
         }
+    }
+
+    /// Every field that a `T` has, with its defaults for those that are absent.
+    pub(crate) fn take_each<T>(&mut self) -> Result<T, ConfigError>
+    where
+        T: Default + Serialize + DeserializeOwned,
+    {
+        let known = serde_json::to_value(T::default()).unwrap_or_default();
+        let mut taken = Map::new();
+        for name in known.as_object().into_iter().flat_map(Map::keys) {
+            if let Some(value) = self.fields.remove(name) {
+                // Alone first, so that an error has its name.
+                let alone = Map::from_iter([(name.clone(), value.clone())]);
+                self.parsed::<T>(name, alone.into())?;
+                taken.insert(name.clone(), value);
+            }
+        }
+        self.parsed("fields", taken.into())
+    }
+
+    fn parsed<T: DeserializeOwned>(&self, name: &str, value: Value) -> Result<T, ConfigError> {
+        serde_json::from_value(value).map_err(|error| ConfigError::Parse {
+            network: self.network,
+            why: format!("{name}: {error}"),
+        })
     }
 
     /// The field `name`, which diffusers writes as one value for all levels or a list with one for each.
@@ -91,6 +197,11 @@ impl Foreign {
         self.confine(name, Value::is_null, "null")
     }
 
+    /// Fails if the field `name` is there and neither false nor null.
+    pub(crate) fn confine_to_false(&mut self, name: &str) -> Result<(), ConfigError> {
+        self.confine(name, |value| value.is_null() || *value == Value::Bool(false), "false")
+    }
+
     /// Passes over fields that do not decide what the network computes.
     pub(crate) fn pass_over(&mut self, names: &[&str]) {
         for name in names {
@@ -106,6 +217,18 @@ impl Foreign {
             Some((name, value)) => self.refuse(name, value, "a config without it"),
             None => Ok(()),
         }
+    }
+
+    /// [`finish`](Self::finish) for an encoder of transformers: what every class writes is passed over, unless it
+    /// says that the network is another one.
+    pub(crate) fn finish_encoder(mut self) -> Result<(), ConfigError> {
+        let is_empty = |value: &Value| value.as_object().is_none_or(Map::is_empty);
+        self.confine("pruned_heads", is_empty, "no heads that were cut out")?;
+        for name in ["is_encoder_decoder", "is_decoder", "add_cross_attention"] {
+            self.confine_to_false(name)?;
+        }
+        self.pass_over(&NOTES_OF_TRANSFORMERS);
+        self.finish()
     }
 
     /// The error that `name` has a `value` other than `expected`.

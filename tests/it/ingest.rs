@@ -2,6 +2,7 @@
 
 mod damage;
 mod dicom;
+mod faults;
 mod folders;
 mod kill;
 mod resume;

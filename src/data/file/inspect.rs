@@ -37,11 +37,12 @@ pub struct Inspection {
     pub bits_stored: u32,
     /// Are samples two's complement?
     pub signed: bool,
-    /// DICOM's photometric interpretation; for PNG and JPEG the colours as decoded.
+    /// DICOM's photometric interpretation, "unknown" where it is no term of the standard; for PNG and JPEG the
+    /// colours as decoded.
     pub photometric: String,
     /// The file's first VOI window.
     pub window: Option<WindowLevel>,
-    /// DICOM's modality code.
+    /// DICOM's modality, "unknown" where it is no term of the standard.
     pub modality: Option<String>,
     /// Smallest stored sample.
     pub px_min: i64,

@@ -27,7 +27,7 @@ use super::picture;
 use super::{image::Gray, patience};
 
 /// Version of the decoders: raised when an image is read as other values, or is refused where it was not.
-pub const VERSION: u32 = 2;
+pub const VERSION: u32 = 3;
 
 /// Rows or columns of an image: at most this many.
 pub const MAX_SIDE: u32 = 16_384;
@@ -152,6 +152,16 @@ fn check_size(columns: u32, rows: u32) -> Result<(), Refusal> {
     if fits { Ok(()) } else { Err(Refusal::Size { columns, rows }) }
 }
 
+/// What a file is that begins as none of the formats does.
+fn stranger(bytes: &[u8]) -> Refusal {
+    match bytes.iter().all(|byte| *byte == 0) {
+        // What a copy that was cut short leaves behind, or a disk that lost it.
+        true if bytes.is_empty() => Refusal::Damaged("the file is empty"),
+        true => Refusal::Damaged("the file holds zeros only"),
+        false => Refusal::UnknownFormat,
+    }
+}
+
 /// Reads the file once; what `decode` makes of its bytes, and their BLAKE3.
 fn decode<T>(
     path: &Path,
@@ -164,7 +174,7 @@ fn decode<T>(
         return Err(refused(Refusal::FileTooLarge(size), None));
     }
     let hash = *blake3::hash(&bytes).as_bytes();
-    let format = Format::of(&bytes).ok_or_else(|| refused(Refusal::UnknownFormat, Some(hash)))?;
+    let format = Format::of(&bytes).ok_or_else(|| refused(stranger(&bytes), Some(hash)))?;
     let decoded = quiet::catch(|| decode(&bytes, format));
     Ok((decoded.map_err(|reason| refused(reason, Some(hash)))?, hash))
 }
@@ -185,9 +195,13 @@ mod tests {
 
     #[test]
     fn what_is_no_image_is_refused() {
-        assert_eq!(refusal(b""), Refusal::UnknownFormat);
+        assert_eq!(refusal(b""), Refusal::Damaged("the file is empty"));
+        assert_eq!(refusal(&[0; 4096]), Refusal::Damaged("the file holds zeros only"));
         assert_eq!(refusal(b"GIF89a"), Refusal::UnknownFormat);
-        assert_eq!(refusal(b"\x89PNG\r\n\x1a\n"), Refusal::Damaged("the PNG data"));
+        assert_eq!(
+            refusal(b"\x89PNG\r\n\x1a\n"),
+            Refusal::Damaged("the PNG data cannot be decoded")
+        );
         let missing = read(Path::new("no such file"), &Window::Auto).unwrap_err();
         assert_eq!(missing.to_string(), "cannot read no such file");
     }

@@ -88,7 +88,7 @@ fn decode(bytes: &[u8], format: Format) -> Result<Raster, Refusal> {
 }
 
 fn png(bytes: &[u8]) -> Result<Raster, Refusal> {
-    const DAMAGED: Refusal = Refusal::Damaged("the PNG data");
+    const DAMAGED: Refusal = Refusal::Damaged("the PNG data cannot be decoded");
     let mut limits = Limits::default();
     limits.max_image_width = Some(MAX_SIDE);
     limits.max_image_height = Some(MAX_SIDE);
@@ -120,7 +120,7 @@ fn png(bytes: &[u8]) -> Result<Raster, Refusal> {
 }
 
 fn jpeg(bytes: &[u8]) -> Result<Raster, Refusal> {
-    const DAMAGED: Refusal = Refusal::Damaged("the JPEG data");
+    const DAMAGED: Refusal = Refusal::Damaged("the JPEG data cannot be decoded");
     if !has_end(bytes) {
         return Err(Refusal::Damaged("the JPEG data ends before its end marker"));
     }
@@ -146,21 +146,35 @@ fn jpeg(bytes: &[u8]) -> Result<Raster, Refusal> {
     Ok(Raster { width, height, channels, values: Values::Bytes(values) })
 }
 
-/// Does an end-of-image marker follow the first start of scan?
+/// Does the image end with its end-of-image marker, after a scan?
 ///
-/// The decoder fills what is missing of a truncated JPEG with grey; such an image must not be trained on.
+/// The decoder fills what is missing of a truncated JPEG with grey; such an image must not be trained on. A pair of
+/// bytes like the marker may stand inside a segment or behind the image, so the way to it goes from marker to marker.
 fn has_end(jpeg: &[u8]) -> bool {
     let mut at = 2;
-    while let Some(&[0xff, marker, high, low]) = jpeg.get(at..).and_then(|rest| rest.first_chunk())
-    {
-        if marker == 0xda {
-            return jpeg[at..].windows(2).any(|pair| pair == [0xff, 0xd9]);
+    let mut has_scan = false;
+    loop {
+        // In entropy-coded data, 0xff is followed by a zero or belongs to a restart marker.
+        let is_data = |pair: &[u8]| has_scan && !matches!(pair, [0xff, 0x01..=0xcf | 0xd8..=0xfe]);
+        let Some(found) = jpeg.get(at..).and_then(|rest| rest.windows(2).position(|p| !is_data(p)))
+        else {
+            return false;
+        };
+        at += found;
+        match jpeg.get(at..at + 2) {
+            Some([0xff, 0xd9]) => return has_scan,
+            // A marker may be preceded by any number of fill bytes.
+            Some([0xff, 0xff]) => at += 1,
+            Some([0xff, marker]) => {
+                has_scan |= *marker == 0xda;
+                let Some(length) = jpeg.get(at + 2..).and_then(|rest| rest.first_chunk()) else {
+                    return false;
+                };
+                at += 2 + usize::from(u16::from_be_bytes(*length));
+            }
+            _ => return false,
         }
-        // A marker may be preceded by any number of fill bytes.
-        let length = usize::from(u16::from_be_bytes([high, low]));
-        at += if marker == 0xff { 1 } else { 2 + length };
     }
-    false
 }
 
 impl Raster {
@@ -252,6 +266,22 @@ mod tests {
         assert_eq!((found.rows, found.columns, found.bits_stored), (10, 20, 16));
         assert_eq!((found.px_min, found.px_max, found.px_mean), (0, 199 * 300, 29_850.0));
         assert_eq!((found.samples, found.photometric.as_str()), (1, "MONOCHROME2"));
+    }
+
+    /// Two bytes that look like the marker, where no image ends.
+    #[test]
+    fn the_end_of_a_jpeg_is_its_own() {
+        let image = ImageBuffer::from_fn(64, 48, |x, y| Luma([(x * y) as u8]));
+        let whole = encoded(image, ImageFormat::Jpeg);
+        assert!(has_end(&whole));
+        let comment = b"\xff\xfe\x00\x06\xff\xd9\xff\xd9";
+        let noted = [&whole[..2], comment, &whole[2..]].concat();
+        assert!(has_end(&noted));
+        assert!(!has_end(&noted[..noted.len() - 2]), "a marker in a comment");
+        let tail = [&whole[..whole.len() / 2], b"\xff\xfe\x00\x04\xff\xd9"].concat();
+        assert!(!has_end(&tail), "a marker in a comment behind half a scan");
+        assert!(has_end(&[&whole[..], b"trailing"].concat()));
+        assert!(!has_end(b"\xff\xd8\xff\xd9"), "an end without a scan");
     }
 
     #[test]

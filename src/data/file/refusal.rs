@@ -91,7 +91,7 @@ pub enum Refusal {
     #[error(
         "photometric interpretation {0} is not a radiograph's; expected MONOCHROME1 or MONOCHROME2"
     )]
-    Photometric(String),
+    Photometric(&'static str),
     /// The file says what it is, and that is no radiograph.
     #[error("a DICOM file of {0}, not of computed or digital radiography")]
     SopClass(&'static str),

@@ -21,8 +21,12 @@ pub(super) fn slurp(path: &Path) -> Result<Vec<u8>, FileError> {
     Ok(bytes)
 }
 
-/// Opens `path` without waiting for anybody (as a pipe would for a writer); `None` where it is no regular file.
+/// Opens `path` without waiting for anybody (as a pipe would for a writer); `None` where it is no regular file. Asked
+/// before, because opening a device may do something, and after, because it may have become one.
 fn regular(path: &Path) -> io::Result<Option<(File, u64)>> {
+    if !path.metadata()?.is_file() {
+        return Ok(None);
+    }
     let opened =
         OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK | libc::O_CLOEXEC).open(path);
     let file = match opened {

@@ -1,5 +1,7 @@
 //! What a DINOv3 vision transformer is built from.
 
+use super::vit_config::OF_BACKBONES;
+use crate::models::foreign::Foreign;
 use crate::models::{
     ConfigError, MOST, check_at_most, check_depth, check_multiple, check_positive,
 };
@@ -14,10 +16,8 @@ const NETWORK: &str = "DINOv3 vision transformer";
 const REGISTERS: &str = "embeddings.register_tokens";
 
 /// Sizes of a DINOv3 vision transformer, in transformers' words and with its defaults (ViT-S/16).
-///
-/// Reads transformers' `config.json` as it is; what there does not change the network is passed over.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(default)]
+#[serde(default, deny_unknown_fields)]
 pub struct Dinov3Config {
     /// Side of the square images it was trained on, in pixels. Others are taken as well.
     pub image_size: usize,
@@ -107,8 +107,14 @@ impl Dinov3Config {
 
     /// Reads the `config.json` of transformers' `DINOv3ViTModel`.
     pub fn from_transformers(json: &str) -> Result<Self, ConfigError> {
-        let config: Self = serde_json::from_str(json)
-            .map_err(|error| ConfigError::Parse { network: NETWORK, why: error.to_string() })?;
+        let mut fields = Foreign::parse(NETWORK, json)?;
+        fields.confine("model_type", |name| name == "dinov3_vit", "dinov3_vit")?;
+        let config: Self = fields.take_each()?;
+        // How training moves the positions about.
+        fields.pass_over(&["pos_embed_jitter", "pos_embed_rescale", "pos_embed_shift"]);
+        fields.pass_over(&["attention_dropout"]);
+        fields.pass_over(&OF_BACKBONES);
+        fields.finish_encoder()?;
         config.check()?;
         Ok(config)
     }

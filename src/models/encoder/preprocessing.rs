@@ -2,6 +2,7 @@
 
 use super::{Flavor, ImageEncoderConfig};
 use crate::data::image;
+use crate::models::foreign::Foreign;
 use crate::models::{ConfigError, check_multiple};
 use burn::tensor::{Device, Tensor, TensorData};
 use fast_image_resize as fir;
@@ -9,6 +10,21 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 const NETWORK: &str = "image preprocessing";
+/// How the names of the image processors start that do what is done here.
+const PROCESSORS: [&str; 4] = ["ViT", "Bit", "CLIP", "DINOv3ViT"];
+/// How a processor takes and gives arrays; images here have one channel, and their own classes.
+const OF_ARRAYS: [&str; 10] = [
+    "auto_map",
+    "data_format",
+    "default_to_square",
+    "device",
+    "disable_grouping",
+    "do_convert_rgb",
+    "do_reduce_labels",
+    "input_data_format",
+    "processor_class",
+    "return_tensors",
+];
 /// Largest side that a file may ask for, in pixels.
 const MAX_SIDE: u64 = 1 << 13;
 /// Of ImageNet's images, per channel: what DINO v1, DINOv2 and DINOv3 were trained with.
@@ -71,12 +87,27 @@ impl Preprocessing {
         json: &str,
         encoder: &ImageEncoderConfig,
     ) -> Result<Self, ConfigError> {
-        let foreign: Transformers = serde_json::from_str(json)
-            .map_err(|error| ConfigError::Parse { network: NETWORK, why: error.to_string() })?;
+        let mut fields = Foreign::parse(NETWORK, json)?;
+        let older: Option<String> = fields.take("feature_extractor_type", None)?;
+        let class = fields.take::<Option<String>>("image_processor_type", None)?.or(older);
+        let is_known = |name: &String| PROCESSORS.iter().any(|start| name.starts_with(start));
+        if let Some(other) = class.as_ref().filter(|name| !is_known(name)) {
+            let expected = "that of a ViT, Bit, CLIP or DINOv3ViT image processor";
+            return fields.refuse("image_processor_type", &other.as_str().into(), expected);
+        }
+        let foreign: Transformers = fields.take_each()?;
+        let is_resized = |value: &Value| *value == Value::Bool(true);
+        fields.confine("do_resize", is_resized, "true, for images of any size")?;
+        for name in ["do_pad", "do_flip_channel_order"] {
+            fields.confine_to_false(name)?;
+        }
+        fields.pass_over(&OF_ARRAYS);
+        fields.finish()?;
         let default = Self::default_for(encoder);
         let is_cropped = foreign.do_center_crop.unwrap_or_else(|| {
-            // The one of the three that crops unless told otherwise.
-            foreign.image_processor_type.as_deref().is_some_and(|name| name.starts_with("Bit"))
+            // Those that crop unless told otherwise.
+            let crops = |name: &str| name.starts_with("Bit") || name.starts_with("CLIP");
+            class.as_deref().is_some_and(crops)
         });
         let crop = foreign.crop_size.filter(|_| is_cropped).map(|size| ("crop_size", size));
         let side = match crop.or_else(|| foreign.size.map(|size| ("size", size))) {
@@ -171,10 +202,8 @@ impl Preprocessing {
 }
 
 /// The fields of a transformers image processor that decide what the network sees.
-#[derive(Deserialize)]
+#[derive(Default, Serialize, Deserialize)]
 struct Transformers {
-    #[serde(alias = "feature_extractor_type")]
-    image_processor_type: Option<String>,
     size: Option<Value>,
     crop_size: Option<Value>,
     do_center_crop: Option<bool>,

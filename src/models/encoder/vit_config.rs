@@ -3,6 +3,7 @@
 //! In memory the parameters carry DINOv2's names. Files of a DINO v1 network (transformers' `ViTModel`)
 //! name the same parameters otherwise; [`VitConfig::to_file`] and [`VitConfig::from_file`] translate.
 
+use crate::models::foreign::Foreign;
 use crate::models::{
     ConfigError, MOST, check_at_most, check_depth, check_multiple, check_positive,
 };
@@ -11,6 +12,15 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
 const NETWORK: &str = "vision transformer";
+/// What a config of DINOv2 or DINOv3 says to training, and to those who use it as a detector's backbone.
+pub(super) const OF_BACKBONES: [&str; 6] = [
+    "apply_layernorm",
+    "drop_path_rate",
+    "out_features",
+    "out_indices",
+    "reshape_hidden_states",
+    "stage_names",
+];
 
 /// Which transformers model the network's files look like.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -112,52 +122,60 @@ impl VitConfig {
     ///
     /// Whether a `ViTModel` has a pooler is not in there: see [`with_parts_of`](Self::with_parts_of).
     pub fn from_transformers(json: &str) -> Result<Self, ConfigError> {
-        let foreign: Transformers = serde_json::from_str(json)
-            .map_err(|error| ConfigError::Parse { network: NETWORK, why: error.to_string() })?;
-        let refuse =
-            |what, expected| Err(ConfigError::Foreign { network: NETWORK, what, expected });
-        let flavor = match foreign.model_type.as_str() {
+        let mut fields = Foreign::parse(NETWORK, json)?;
+        let model_type: String = fields.require("model_type")?;
+        let flavor = match model_type.as_str() {
             "vit" => Flavor::Vit,
             "dinov2" | "dinov2_with_registers" => Flavor::Dinov2,
             other => {
-                let what = format!("model_type {other:?}");
-                return refuse(what, "vit, dinov2 or dinov2_with_registers");
+                let expected = "vit, dinov2 or dinov2_with_registers";
+                return fields.refuse("model_type", &other.into(), expected);
             }
         };
-        if foreign.hidden_act != "gelu" {
-            return refuse(format!("hidden_act {:?}", foreign.hidden_act), "gelu");
-        }
-        let pooler_act = match foreign.pooler_act.as_str() {
-            "tanh" => PoolerAct::Tanh,
-            "linear" => PoolerAct::Linear,
-            other => return refuse(format!("pooler_act {other:?}"), "tanh or linear"),
-        };
-        let dinov2 = flavor == Flavor::Dinov2;
-        let use_swiglu_ffn = dinov2 && foreign.use_swiglu_ffn;
-        let mlp = foreign.mlp_ratio.unwrap_or(4.0) * foreign.hidden_size as f64;
-        // Far more is refused below; this much can be doubled first.
-        let mlp = foreign.intermediate_size.unwrap_or(mlp as usize).min(1 << 40);
-        let registers = if foreign.model_type == "dinov2_with_registers" { 4 } else { 0 };
-        let registers = foreign.num_register_tokens.unwrap_or(registers);
-        let config = Self {
-            image_size: foreign.image_size,
-            patch_size: foreign.patch_size,
-            num_channels: foreign.num_channels,
-            hidden_size: foreign.hidden_size,
-            num_hidden_layers: foreign.num_hidden_layers,
-            num_attention_heads: foreign.num_attention_heads,
-            // Two thirds keep the number of weights; then up to the next multiple of 8.
-            intermediate_size: if use_swiglu_ffn { (2 * mlp / 3).next_multiple_of(8) } else { mlp },
-            num_register_tokens: registers,
-            layer_scale: dinov2.then_some(foreign.layerscale_value),
-            layer_norm_eps: foreign.layer_norm_eps,
-            qkv_bias: foreign.qkv_bias,
-            mask_token: dinov2 && foreign.use_mask_token,
-            use_swiglu_ffn,
-            pooler_size: None,
-            pooler_act,
+        fields.confine("hidden_act", |name| name == "gelu", "gelu")?;
+        let hidden_size = fields.require("hidden_size")?;
+        let mut config = Self {
+            image_size: fields.require("image_size")?,
+            patch_size: fields.require("patch_size")?,
+            num_channels: fields.take("num_channels", 3)?,
+            hidden_size,
+            num_hidden_layers: fields.require("num_hidden_layers")?,
+            num_attention_heads: fields.require("num_attention_heads")?,
+            layer_norm_eps: fields.require("layer_norm_eps")?,
+            qkv_bias: fields.take("qkv_bias", true)?,
             flavor,
+            ..Self::default()
         };
+        match flavor {
+            Flavor::Vit => {
+                config.intermediate_size = fields.take("intermediate_size", 3072)?;
+                config.pooler_act = match fields.take("pooler_act", String::from("tanh"))?.as_str()
+                {
+                    "tanh" => PoolerAct::Tanh,
+                    "linear" => PoolerAct::Linear,
+                    other => return fields.refuse("pooler_act", &other.into(), "tanh or linear"),
+                };
+                // The weights say whether there is a pooler and how wide it is; the stride is a decoder's.
+                fields.pass_over(&["pooler_output_size", "encoder_stride"]);
+            }
+            Flavor::Dinov2 => {
+                let mlp = fields.take("mlp_ratio", 4.0)? * hidden_size as f64;
+                // Far more is refused below; this much can be doubled first.
+                let mlp = (mlp as usize).min(1 << 40);
+                config.use_swiglu_ffn = fields.take("use_swiglu_ffn", false)?;
+                // Two thirds keep the number of weights; then up to the next multiple of 8.
+                let gated = (2 * mlp / 3).next_multiple_of(8);
+                config.intermediate_size = if config.use_swiglu_ffn { gated } else { mlp };
+                config.layer_scale = Some(fields.take("layerscale_value", 1.0)?);
+                config.mask_token = fields.take("use_mask_token", true)?;
+                if model_type == "dinov2_with_registers" {
+                    config.num_register_tokens = fields.take("num_register_tokens", 4)?;
+                }
+                fields.pass_over(&OF_BACKBONES);
+            }
+        }
+        fields.pass_over(&["hidden_dropout_prob", "attention_probs_dropout_prob"]);
+        fields.finish_encoder()?;
         config.check()?;
         Ok(config)
     }
@@ -213,52 +231,3 @@ const VIT_NAMES: [(&str, &str); 5] = [
     (".mlp.fc1.", ".intermediate.dense."),
     (".mlp.fc2.", ".output.dense."),
 ];
-
-/// The fields of a transformers config that decide the network.
-#[derive(Deserialize)]
-struct Transformers {
-    model_type: String,
-    image_size: usize,
-    patch_size: usize,
-    #[serde(default = "three")]
-    num_channels: usize,
-    hidden_size: usize,
-    num_hidden_layers: usize,
-    num_attention_heads: usize,
-    intermediate_size: Option<usize>,
-    mlp_ratio: Option<f64>,
-    num_register_tokens: Option<usize>,
-    #[serde(default = "one")]
-    layerscale_value: f64,
-    layer_norm_eps: f64,
-    #[serde(default = "yes")]
-    qkv_bias: bool,
-    #[serde(default = "yes")]
-    use_mask_token: bool,
-    #[serde(default)]
-    use_swiglu_ffn: bool,
-    #[serde(default = "gelu_name")]
-    hidden_act: String,
-    #[serde(default = "tanh_name")]
-    pooler_act: String,
-}
-
-fn three() -> usize {
-    3
-}
-
-fn one() -> f64 {
-    1.0
-}
-
-fn yes() -> bool {
-    true
-}
-
-fn gelu_name() -> String {
-    "gelu".into()
-}
-
-fn tanh_name() -> String {
-    "tanh".into()
-}

@@ -1,5 +1,7 @@
 //! The nonlinearities of text encoders.
 
+use crate::models::ConfigError;
+use crate::models::foreign::Foreign;
 use burn::tensor::Tensor;
 use burn::tensor::activation::{gelu, gelu_approximate, relu, sigmoid};
 use serde::{Deserialize, Serialize};
@@ -19,17 +21,21 @@ pub enum Activation {
 }
 
 impl Activation {
-    /// What `from_transformers` understands.
-    pub(super) const EXPECTED: &str = "gelu, gelu_new, gelu_pytorch_tanh, quick_gelu or relu";
-
-    /// The one that a config's `hidden_act` names; none for others.
-    pub(super) fn from_transformers(name: &str) -> Option<Self> {
-        match name {
-            "gelu" => Some(Self::Gelu),
-            "gelu_new" | "gelu_pytorch_tanh" => Some(Self::GeluTanh),
-            "quick_gelu" => Some(Self::QuickGelu),
-            "relu" => Some(Self::Relu),
-            _ => None,
+    /// The one that `hidden_act` names, or `usual` where it is absent.
+    pub(super) fn take(fields: &mut Foreign, usual: Self) -> Result<Self, ConfigError> {
+        let Some(name) = fields.take::<Option<String>>("hidden_act", None)? else {
+            return Ok(usual);
+        };
+        match name.as_str() {
+            "gelu" => Ok(Self::Gelu),
+            "gelu_new" | "gelu_pytorch_tanh" => Ok(Self::GeluTanh),
+            "quick_gelu" => Ok(Self::QuickGelu),
+            "relu" => Ok(Self::Relu),
+            other => fields.refuse(
+                "hidden_act",
+                &other.into(),
+                "gelu, gelu_new, gelu_pytorch_tanh, quick_gelu or relu",
+            ),
         }
     }
 

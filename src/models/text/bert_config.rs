@@ -4,6 +4,7 @@
 //! language models, CXR-BERT) put `bert.` before them; [`BertConfig::from_file`] takes both.
 
 use super::Activation;
+use crate::models::foreign::Foreign;
 use crate::models::weights::StateDict;
 use crate::models::{ConfigError, check_depth, check_multiple, check_positive};
 use serde::{Deserialize, Serialize};
@@ -13,6 +14,20 @@ pub(super) const NETWORK: &str = "BERT";
 /// What files of models with a head put before the names of everything else.
 const PREFIX: &str = "bert.";
 const POOLER: &str = "pooler.dense.weight";
+/// What a config says to training, to the heads of other classes, and (of the first BERTs) to nobody any more.
+const OF_TRAINING_AND_HEADS: [&str; 11] = [
+    "attention_probs_dropout_prob",
+    "classifier_dropout",
+    "directionality",
+    "hidden_dropout_prob",
+    "pooler_fc_size",
+    "pooler_num_attention_heads",
+    "pooler_num_fc_layers",
+    "pooler_size_per_head",
+    "pooler_type",
+    "projection_dim",
+    "projection_size",
+];
 
 /// Sizes of BERT, in transformers' words.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -78,36 +93,30 @@ impl BertConfig {
     /// It does not say whether there is a pooler: what the class usually has is taken, and
     /// [`for_file`](Self::for_file) makes sure.
     pub fn from_transformers(json: &str) -> Result<Self, ConfigError> {
-        let foreign: Transformers = serde_json::from_str(json)
-            .map_err(|error| ConfigError::Parse { network: NETWORK, why: error.to_string() })?;
-        let refuse =
-            |what, expected| Err(ConfigError::Foreign { network: NETWORK, what, expected });
-        if !["bert", "cxr-bert"].contains(&foreign.model_type.as_str()) {
-            return refuse(format!("model_type {:?}", foreign.model_type), "bert or cxr-bert");
+        let mut fields = Foreign::parse(NETWORK, json)?;
+        let model_type: String = fields.require("model_type")?;
+        if !["bert", "cxr-bert"].contains(&model_type.as_str()) {
+            return fields.refuse("model_type", &model_type.into(), "bert or cxr-bert");
         }
-        if foreign.position_embedding_type != "absolute" {
-            let what = format!("position_embedding_type {:?}", foreign.position_embedding_type);
-            return refuse(what, "absolute");
-        }
-        if foreign.is_decoder {
-            return refuse("is_decoder true".into(), "false");
-        }
-        let Some(hidden_act) = Activation::from_transformers(&foreign.hidden_act) else {
-            return refuse(format!("hidden_act {:?}", foreign.hidden_act), Activation::EXPECTED);
-        };
+        fields.confine("position_embedding_type", |name| name == "absolute", "absolute")?;
+        let architectures: Option<Vec<String>> = fields.take("architectures", None)?;
         let has_none = |name: &String| POOLERLESS.contains(&name.as_str());
+        let usual = Self::default();
         let config = Self {
-            vocab_size: foreign.vocab_size,
-            hidden_size: foreign.hidden_size,
-            num_hidden_layers: foreign.num_hidden_layers,
-            num_attention_heads: foreign.num_attention_heads,
-            intermediate_size: foreign.intermediate_size,
-            hidden_act,
-            max_position_embeddings: foreign.max_position_embeddings,
-            type_vocab_size: foreign.type_vocab_size,
-            layer_norm_eps: foreign.layer_norm_eps,
-            add_pooling_layer: !foreign.architectures.iter().flatten().any(has_none),
+            vocab_size: fields.take("vocab_size", usual.vocab_size)?,
+            hidden_size: fields.take("hidden_size", usual.hidden_size)?,
+            num_hidden_layers: fields.take("num_hidden_layers", usual.num_hidden_layers)?,
+            num_attention_heads: fields.take("num_attention_heads", usual.num_attention_heads)?,
+            intermediate_size: fields.take("intermediate_size", usual.intermediate_size)?,
+            hidden_act: Activation::take(&mut fields, usual.hidden_act)?,
+            max_position_embeddings: fields
+                .take("max_position_embeddings", usual.max_position_embeddings)?,
+            type_vocab_size: fields.take("type_vocab_size", usual.type_vocab_size)?,
+            layer_norm_eps: fields.take("layer_norm_eps", usual.layer_norm_eps)?,
+            add_pooling_layer: !architectures.iter().flatten().any(has_none),
         };
+        fields.pass_over(&OF_TRAINING_AND_HEADS);
+        fields.finish_encoder()?;
         config.check()?;
         Ok(config)
     }
@@ -146,42 +155,3 @@ const POOLERLESS: [&str; 5] = [
 ];
 /// What files of transformers before 4.31 hold beside weights: 0, 1, 2 … and zeros.
 const BUFFERS: [&str; 2] = ["embeddings.position_ids", "embeddings.token_type_ids"];
-
-/// The fields of a transformers config that decide the network, with transformers' defaults.
-#[derive(Deserialize)]
-#[serde(default)]
-struct Transformers {
-    model_type: String,
-    architectures: Option<Vec<String>>,
-    vocab_size: usize,
-    hidden_size: usize,
-    num_hidden_layers: usize,
-    num_attention_heads: usize,
-    intermediate_size: usize,
-    hidden_act: String,
-    max_position_embeddings: usize,
-    type_vocab_size: usize,
-    layer_norm_eps: f64,
-    position_embedding_type: String,
-    is_decoder: bool,
-}
-
-impl Default for Transformers {
-    fn default() -> Self {
-        Self {
-            model_type: String::new(),
-            architectures: None,
-            vocab_size: 30522,
-            hidden_size: 768,
-            num_hidden_layers: 12,
-            num_attention_heads: 12,
-            intermediate_size: 3072,
-            hidden_act: "gelu".into(),
-            max_position_embeddings: 512,
-            type_vocab_size: 2,
-            layer_norm_eps: 1e-12,
-            position_embedding_type: "absolute".into(),
-            is_decoder: false,
-        }
-    }
-}

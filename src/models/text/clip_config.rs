@@ -5,11 +5,10 @@
 //! [`ClipTextConfig::to_file`] writes it, because version 5 reads both and older ones nothing else.
 
 use super::Activation;
+use crate::models::foreign::Foreign;
 use crate::models::weights::StateDict;
 use crate::models::{ConfigError, check_depth, check_multiple, check_positive};
-use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value};
 
 pub(super) const NETWORK: &str = "CLIP text encoder";
 
@@ -80,38 +79,47 @@ impl ClipTextConfig {
     /// Reads the `config.json` of transformers' `CLIPTextModel` or `CLIPTextModelWithProjection`, or the
     /// text half of `CLIPModel`'s.
     pub fn from_transformers(json: &str) -> Result<Self, ConfigError> {
-        let refuse =
-            |what, expected| Err(ConfigError::Foreign { network: NETWORK, what, expected });
-        let whole: Whole = parse(serde_json::from_str(json))?;
-        let (text, projection_dim) = match whole.model_type.as_str() {
+        let mut whole = Foreign::parse(NETWORK, json)?;
+        let model_type: String = whole.require("model_type")?;
+        match model_type.as_str() {
             "clip_text_model" => {
-                let text: Transformers = parse(serde_json::from_str(json))?;
-                let projects =
-                    whole.architectures.iter().flatten().any(|name| name.ends_with(PROJECTING));
-                let projection_dim = projects.then_some(text.projection_dim);
-                (text, projection_dim)
+                let classes: Option<Vec<String>> = whole.take("architectures", None)?;
+                let projects = classes.iter().flatten().any(|name| name.ends_with(PROJECTING));
+                let projection_dim = whole.take("projection_dim", SHARED_WIDTH)?;
+                Self::read(whole, projects.then_some(projection_dim))
             }
             "clip" => {
-                let text = whole.text_config_dict.or(whole.text_config).unwrap_or_default();
-                (parse(serde_json::from_value(text.into()))?, Some(whole.projection_dim))
+                let projection_dim = whole.take("projection_dim", SHARED_WIDTH)?;
+                // Decides where both are there, as in transformers.
+                let first = whole.take::<Option<_>>("text_config_dict", None)?;
+                let second = whole.take::<Option<_>>("text_config", None)?;
+                whole.pass_over(&["vision_config", "vision_config_dict", "logit_scale_init_value"]);
+                whole.finish_encoder()?;
+                let mut text = Foreign::new(NETWORK, first.or(second).unwrap_or_default());
+                text.pass_over(&["projection_dim"]);
+                text.confine("model_type", |name| name == "clip_text_model", "clip_text_model")?;
+                Self::read(text, Some(projection_dim))
             }
-            other => return refuse(format!("model_type {other:?}"), "clip_text_model or clip"),
-        };
-        let Some(hidden_act) = Activation::from_transformers(&text.hidden_act) else {
-            return refuse(format!("hidden_act {:?}", text.hidden_act), Activation::EXPECTED);
-        };
+            other => whole.refuse("model_type", &other.into(), "clip_text_model or clip"),
+        }
+    }
+
+    /// The `fields` of the text encoder itself, with transformers' defaults.
+    fn read(mut fields: Foreign, projection_dim: Option<usize>) -> Result<Self, ConfigError> {
         let config = Self {
-            vocab_size: text.vocab_size,
-            hidden_size: text.hidden_size,
-            intermediate_size: text.intermediate_size,
-            num_hidden_layers: text.num_hidden_layers,
-            num_attention_heads: text.num_attention_heads,
-            max_position_embeddings: text.max_position_embeddings,
-            hidden_act,
-            layer_norm_eps: text.layer_norm_eps,
-            eos_token_id: text.eos_token_id,
+            vocab_size: fields.take("vocab_size", 49408)?,
+            hidden_size: fields.take("hidden_size", 512)?,
+            intermediate_size: fields.take("intermediate_size", 2048)?,
+            num_hidden_layers: fields.take("num_hidden_layers", 12)?,
+            num_attention_heads: fields.take("num_attention_heads", 8)?,
+            max_position_embeddings: fields.take("max_position_embeddings", 77)?,
+            hidden_act: Activation::take(&mut fields, Activation::QuickGelu)?,
+            layer_norm_eps: fields.take("layer_norm_eps", 1e-5)?,
+            eos_token_id: fields.take("eos_token_id", 49407)?,
             projection_dim,
         };
+        fields.pass_over(&["attention_dropout", "dropout"]);
+        fields.finish_encoder()?;
         config.check()?;
         Ok(config)
     }
@@ -149,60 +157,9 @@ impl ClipTextConfig {
 
 /// The end of the names of transformers' classes that have a projection.
 const PROJECTING: &str = "WithProjection";
+/// Width in which CLIP compares texts and images, unless told otherwise.
+const SHARED_WIDTH: usize = 512;
 /// The start of the names in a `CLIPModel`'s file that have nothing to do with texts.
 const IMAGE_HALF: [&str; 3] = ["vision_model.", "visual_projection.", "logit_scale"];
 /// The end of the name of a buffer that holds 0, 1, 2 … in files of transformers before 4.31.
 const POSITIONS: &str = "embeddings.position_ids";
-
-fn parse<T: DeserializeOwned>(read: serde_json::Result<T>) -> Result<T, ConfigError> {
-    read.map_err(|error| ConfigError::Parse { network: NETWORK, why: error.to_string() })
-}
-
-/// What is around the fields of the text encoder.
-#[derive(Deserialize)]
-struct Whole {
-    model_type: String,
-    architectures: Option<Vec<String>>,
-    text_config: Option<Map<String, Value>>,
-    /// Decides where both are there, as in transformers.
-    text_config_dict: Option<Map<String, Value>>,
-    #[serde(default = "shared_width")]
-    projection_dim: usize,
-}
-
-fn shared_width() -> usize {
-    512
-}
-
-/// The fields of a transformers config that decide the network, with transformers' defaults.
-#[derive(Deserialize)]
-#[serde(default)]
-struct Transformers {
-    vocab_size: usize,
-    hidden_size: usize,
-    intermediate_size: usize,
-    projection_dim: usize,
-    num_hidden_layers: usize,
-    num_attention_heads: usize,
-    max_position_embeddings: usize,
-    hidden_act: String,
-    layer_norm_eps: f64,
-    eos_token_id: i64,
-}
-
-impl Default for Transformers {
-    fn default() -> Self {
-        Self {
-            vocab_size: 49408,
-            hidden_size: 512,
-            intermediate_size: 2048,
-            projection_dim: shared_width(),
-            num_hidden_layers: 12,
-            num_attention_heads: 8,
-            max_position_embeddings: 77,
-            hidden_act: "quick_gelu".into(),
-            layer_norm_eps: 1e-5,
-            eos_token_id: 49407,
-        }
-    }
-}

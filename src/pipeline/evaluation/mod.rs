@@ -22,10 +22,11 @@ use crate::sample::sampler::{Ddim, Sampler};
 use crate::telemetry::{metrics, progress};
 use anyhow::{Context, Result};
 use images::Drawn;
+use rand::Rng as _;
 use std::{fs, time::Instant};
 
 /// Raised when a figure's definition changes.
-const VERSION: u32 = 3;
+const VERSION: u32 = 4;
 
 impl Run {
     pub(super) fn evaluate(&self) -> Result<Ended> {
@@ -167,12 +168,14 @@ impl Run {
         valid: &Latents,
     ) -> Result<Vec<Candidate>> {
         let stream = Stream::new(self.recipe.seed, "evaluate/candidates");
+        let noise = Stream::new(self.recipe.seed, "evaluate/noise");
         let order = Permutation::new(images.len() as u64, stream, 0);
         let candidate = |at: u64| -> Result<Option<Candidate>> {
             let index = order.apply(at) as usize;
             let Some(image) = images.get_or_skip(index)? else { return Ok(None) };
             let (square, tokens) = (image.square.clone(), valid.tokens(index));
-            Ok(Some(Candidate { square, tokens, seed: at }))
+            // Its noise is the recipe's own too: replicates must differ in all that is drawn.
+            Ok(Some(Candidate { square, tokens, seed: noise.at(at).next_u64() }))
         };
         (0..images.len() as u64).map(candidate).filter_map(Result::transpose).take(count).collect()
     }

@@ -4,27 +4,68 @@ use super::SchedulerError;
 use serde_json::{Map, Value};
 use std::borrow::Cow;
 
-/// Switches that belong to other classes of diffusers. Configs carry them along when a scheduler is
-/// made from another one's config, and the class does not read them, whatever they say.
-const SWITCHES_OF_OTHERS: [&str; 18] = [
+/// What the schedulers of diffusers call their settings. Configs carry them along when one is made from
+/// another's config, and a class reads only its own, whatever the others say.
+const FIELDS_OF_OTHERS: [&str; 59] = [
+    "algorithm_type",
+    "base_image_seq_len",
+    "base_shift",
+    "beta_end",
+    "beta_schedule",
+    "beta_start",
     "clip_denoised",
     "clip_sample",
+    "clip_sample_range",
+    "corrector_order",
+    "disable_corrector",
+    "dynamic_thresholding_ratio",
     "euler_at_final",
+    "final_sigmas_type",
+    "flow_shift",
+    "interpolation_type",
     "invert_sigmas",
+    "lambda_min_clipped",
     "lower_order_final",
+    "max_image_seq_len",
+    "max_shift",
+    "num_train_timesteps",
+    "original_inference_steps",
     "predict_epsilon",
     "predict_x0",
+    "prediction_type",
+    "predictor_order",
     "rescale_betas_zero_snr",
+    "rho",
+    "sample_max_value",
     "set_alpha_to_one",
+    "shift",
+    "shift_terminal",
+    "sigma_data",
+    "sigma_max",
+    "sigma_min",
+    "sigma_schedule",
     "skip_prk_steps",
+    "solver_order",
+    "solver_p",
+    "solver_type",
+    "steps_offset",
     "stochastic_sampling",
+    "tau_func",
+    "tensor_format",
     "thresholding",
+    "time_shift_type",
+    "timestep_scaling",
+    "timestep_spacing",
+    "timestep_type",
+    "timestep_values",
+    "trained_betas",
     "use_beta_sigmas",
     "use_dynamic_shifting",
     "use_exponential_sigmas",
     "use_flow_sigmas",
     "use_karras_sigmas",
     "use_lu_lambdas",
+    "variance_type",
 ];
 
 /// A setting with a name of its own in diffusers' configs.
@@ -138,18 +179,14 @@ impl Fields {
         }
     }
 
-    /// Fails where a switch is on that nobody knows. Other strangers are numbers and names that mean
-    /// nothing while their switch is off, and pass.
+    /// Fails where something is said that no class of diffusers is known to read. Names with an underscore in
+    /// front are diffusers' own notes.
     pub(super) fn finish(self) -> Result<(), SchedulerError> {
         let is_unknown = |(name, value): &(&String, &Value)| {
-            **value == Value::Bool(true)
-                && !name.starts_with('_')
-                && !SWITCHES_OF_OTHERS.contains(&name.as_str())
+            !value.is_null() && !name.starts_with('_') && !FIELDS_OF_OTHERS.contains(&name.as_str())
         };
         match self.left.iter().find(is_unknown) {
-            Some((name, value)) => {
-                Err(self.fault(name, value, "false or nothing: what it does is not known here"))
-            }
+            Some((name, value)) => Err(self.fault(name, value, "a config without it")),
             None => Ok(()),
         }
     }

@@ -96,9 +96,8 @@ trait Method {
 impl SchedulerConfig {
     /// Reads a `scheduler_config.json`.
     ///
-    /// Fields of other classes and unknown ones are ignored, as diffusers ignores them, but for an
-    /// unknown switch that is on. Fails, naming the field, on a class, option or value that is not
-    /// built here: dynamic thresholding, learned variances, fresh noise in DPM-Solver, flows in
+    /// Fields of other classes are ignored, as diffusers ignores them. Fails, naming the field, on one that
+    /// no class is known to read, and on a class, option or value that is not built here: dynamic thresholding, learned variances, fresh noise in DPM-Solver, flows in
     /// DPM-Solver, shifts that depend on the image, beta curves of noise levels.
     pub fn from_diffusers(json: &str) -> Result<Self, SchedulerError> {
         let mut fields = fields::parse(json)?;

@@ -164,6 +164,8 @@ fn what_is_not_understood_is_named() {
         ("DDIMScheduler", "clip_sample", "1"),
         ("DDIMScheduler", "trained_betas", "[0.1]"),
         ("DDIMScheduler", "a_new_switch", "true"),
+        ("DDIMScheduler", "a_new_switch", "false"),
+        ("PNDMScheduler", "a_new_number", "3"),
         ("DDPMScheduler", "variance_type", "\"learned_range\""),
         ("EulerDiscreteScheduler", "use_beta_sigmas", "true"),
         ("EulerDiscreteScheduler", "sigma_min", "0"),
@@ -190,7 +192,7 @@ fn what_is_not_understood_is_named() {
 fn strangers_that_cannot_matter_are_ignored() {
     let plain = read(r#"{"_class_name": "EulerDiscreteScheduler"}"#).unwrap();
     let odd = r#"{"_class_name": "EulerDiscreteScheduler", "clip_sample": true, "use_lu_lambdas": true,
-        "tensor_format": "pt", "new_number": 3, "new_switch": false, "lambda_min_clipped": -Infinity,
+        "tensor_format": "pt", "new_thing": null, "lambda_min_clipped": -Infinity,
         "use_karras_sigmas": null, "steps_offset": 1, "_use_default_values": ["steps_offset"]}"#;
     assert_eq!(read(odd).unwrap(), plain);
 }

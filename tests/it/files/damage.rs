@@ -97,6 +97,23 @@ fn contradictions_are_refused_by_name() {
     assert!(!refused(&photometric).contains("CANARY"));
 }
 
+/// A name in capitals has the form of a code.
+#[test]
+fn a_description_repeats_terms_of_the_standard_only() {
+    let desk = Desk::new();
+    for (tag, name) in
+        [(tags::MODALITY, "DOE JANE"), (tags::PHOTOMETRIC_INTERPRETATION, "DOE JANE")]
+    {
+        let mut file = file(EXPLICIT);
+        file.text(tag, VR::CS, name);
+        let path = desk.put(&file.bytes());
+        let found = serde_json::to_string(&inspect(&path).unwrap()).unwrap();
+        assert!(!found.contains("DOE") && found.contains("\"unknown\""), "{found}");
+        let refused = refusal(&path, &Window::Auto).err().map(|reason| reason.to_string());
+        assert!(!refused.unwrap_or_default().contains("DOE"));
+    }
+}
+
 #[test]
 fn pixels_that_are_not_square_are_made_square() {
     let mut file = file(EXPLICIT);
@@ -135,6 +152,14 @@ fn only_computed_and_digital_radiographs_are_read() {
         let refused = of(class).unwrap_err();
         assert_eq!(refused.kind(), Kind::Other, "{class}: {refused}");
     }
+    // The data set knows best: what the meta group announces is asked where nothing else is there.
+    let mut announced = file(EXPLICIT).bytes();
+    let class = uids::COMPUTED_RADIOGRAPHY_IMAGE_STORAGE.as_bytes();
+    let at = announced.windows(class.len()).position(|bytes| bytes == class).unwrap();
+    announced[at + class.len() - 1] = b'2';
+    assert!(desk.read(&announced, &Window::Auto).is_ok(), "a meta group that says CT");
+    let cut = &announced[..announced.len() - 20];
+    assert!(desk.read(cut, &Window::Auto).unwrap_err().to_string().contains("CT Image Storage"));
     // A report has no pixels, and that is not what is wrong with it.
     let mut report = file(EXPLICIT);
     report.text(tags::SOP_CLASS_UID, VR::UI, uids::BASIC_TEXT_SR_STORAGE);

@@ -108,7 +108,7 @@ fn jpeg_2000_is_exact() {
             assert_eq!(values.collect::<Vec<_>>(), case.values);
         } else {
             let refused = desk.read(&file.bytes(), &Window::Raw).unwrap_err();
-            assert_eq!(refused, Refusal::Photometric("RGB".to_owned()));
+            assert_eq!(refused, Refusal::Photometric("RGB"));
         }
     }
 }

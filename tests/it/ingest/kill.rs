@@ -17,7 +17,7 @@ fn ingest_files(place: &Place, runs: &Path) -> Command {
 }
 
 /// Every column of every row, ids among them.
-fn rows(runs: &Path) -> Vec<Vec<rusqlite::types::Value>> {
+pub(super) fn rows(runs: &Path) -> Vec<Vec<rusqlite::types::Value>> {
     let connection = rusqlite::Connection::open(runs.join("tiny/catalog.sqlite")).unwrap();
     let mut rows = Vec::new();
     for query in [

@@ -51,21 +51,28 @@ pub(in super::super) fn is_dicom(bytes: &[u8]) -> bool {
 
 impl<'a> Container<'a> {
     pub(super) fn open(bytes: &'a [u8], purpose: Purpose) -> Result<Self, Refusal> {
-        let meta = Meta::read(bytes)?;
-        let check = |class: Option<&str>| match purpose {
-            Purpose::Description => Ok(()),
-            Purpose::Training => sop_class::check(class),
-        };
-        // What is no radiograph is told so before anything else is found wrong with it.
-        if meta.sop_class.is_some() {
-            check(meta.sop_class.as_deref())?;
+        let Meta { syntax, sop_class: announced, rest } = Meta::read(bytes)?;
+        let opened = Self::parsed(syntax, rest);
+        if purpose == Purpose::Training {
+            let class = |object: &InMemDicomObject| {
+                object.get(tags::SOP_CLASS_UID)?.to_str().ok().map(Cow::into_owned)
+            };
+            // The data set knows best what it is. What is no radiograph is told so before anything else is found
+            // wrong with it.
+            let own = opened.as_ref().ok().and_then(|container| class(&container.object));
+            let class = own.or(announced);
+            if opened.is_ok() || class.is_some() {
+                sop_class::check(class.as_deref())?;
+            }
         }
-        let syntax = Syntax::of(&meta.syntax.ok_or(Refusal::Attribute("TransferSyntaxUID"))?)?;
-        let data_set = if syntax.is_deflated { inflate(meta.rest)? } else { meta.rest.into() };
+        opened
+    }
+
+    fn parsed(syntax: Option<String>, rest: &'a [u8]) -> Result<Self, Refusal> {
+        let syntax = Syntax::of(&syntax.ok_or(Refusal::Attribute("TransferSyntaxUID"))?)?;
+        let data_set = if syntax.is_deflated { inflate(rest)? } else { rest.into() };
         let Found { elements, pixels } = walk::read(&data_set, syntax.encoding)?;
         let object = parse(&elements, syntax.encoding)?;
-        let class = object.get(tags::SOP_CLASS_UID).and_then(|element| element.to_str().ok());
-        check(class.as_deref().or(meta.sop_class.as_deref()))?;
         Ok(Self { syntax, object, pixels, data_set })
     }
 }
@@ -80,7 +87,7 @@ struct Meta<'a> {
 impl<'a> Meta<'a> {
     /// Read here rather than by the parser: the group's length may be wrong or absent, as may the preamble.
     fn read(bytes: &'a [u8]) -> Result<Self, Refusal> {
-        const DAMAGED: Refusal = Refusal::Damaged("the file meta group");
+        const DAMAGED: Refusal = Refusal::Damaged("the file meta group is cut off");
         let mut meta = Self { syntax: None, sop_class: None, rest: &bytes[meta_start(bytes)..] };
         while let Some(&[2, 0, low, high, vr_0, vr_1, length_low, length_high]) =
             meta.rest.first_chunk()
@@ -126,7 +133,7 @@ fn inflate(deflated: &[u8]) -> Result<Cow<'_, [u8]>, Refusal> {
     DeflateDecoder::new(deflated)
         .take(MAX_INFLATED + 1)
         .read_to_end(&mut data_set)
-        .map_err(|_| Refusal::Damaged("the deflated data set"))?;
+        .map_err(|_| Refusal::Damaged("the deflated data set cannot be inflated"))?;
     match data_set.len() as u64 {
         size if size > MAX_INFLATED => Err(Refusal::TooManyBytes(size)),
         _ => Ok(data_set.into()),
@@ -153,7 +160,7 @@ fn parse(elements: &[u8], encoding: Encoding) -> Result<InMemDicomObject, Refusa
         .read_preamble(ReadPreamble::Never)
         .from_reader(head.chain(elements))
         .map(dicom_object::FileDicomObject::into_inner)
-        .map_err(|_| Refusal::Damaged("the DICOM data set"))
+        .map_err(|_| Refusal::Damaged("the DICOM data set cannot be parsed"))
 }
 
 const IMPLICIT_LE: &str = "1.2.840.10008.1.2";

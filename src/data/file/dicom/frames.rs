@@ -247,7 +247,7 @@ mod tests {
             bits_stored,
             high_bit,
             signed,
-            photometric: "MONOCHROME2".to_owned(),
+            photometric: "MONOCHROME2",
             modality: None,
         }
     }

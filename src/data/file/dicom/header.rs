@@ -27,9 +27,10 @@ pub(super) struct Header {
     /// `bits_stored` - 1 to `bits_allocated` - 1.
     pub(super) high_bit: u32,
     pub(super) signed: bool,
-    /// A code string; never text of a patient.
-    pub(super) photometric: String,
-    pub(super) modality: Option<String>,
+    /// A term of the standard's, or [`UNKNOWN`]: a code string that is none may be a patient's name.
+    pub(super) photometric: &'static str,
+    /// The same, where there is one.
+    pub(super) modality: Option<&'static str>,
 }
 
 impl Header {
@@ -95,9 +96,12 @@ impl Header {
             bits_stored: bits_stored as u32,
             high_bit: high_bit as u32,
             signed: representation == 1,
-            photometric: code(object, tags::PHOTOMETRIC_INTERPRETATION)
-                .ok_or(Refusal::Attribute("PhotometricInterpretation"))?,
-            modality: code(object, tags::MODALITY),
+            photometric: match code(object, tags::PHOTOMETRIC_INTERPRETATION) {
+                None => return Err(Refusal::Attribute("PhotometricInterpretation")),
+                Some(code) => term(&code, &PHOTOMETRICS).unwrap_or(UNKNOWN),
+            },
+            modality: code(object, tags::MODALITY)
+                .map(|code| term(&code, &MODALITIES).unwrap_or(UNKNOWN)),
         };
         let total =
             u128::from(header.frame_samples()) * u128::from(header.frames) * header.width() as u128;
@@ -121,6 +125,44 @@ impl Header {
     pub(super) fn width(&self) -> usize {
         self.bits_allocated.div_ceil(8) as usize
     }
+}
+
+/// In the place of a code that is no term of the standard's.
+const UNKNOWN: &str = "unknown";
+
+/// Terms of PhotometricInterpretation, PS3.3 C.7.6.3.1.2, retired ones included.
+const PHOTOMETRICS: [&str; 14] = [
+    "MONOCHROME1",
+    "MONOCHROME2",
+    "PALETTE COLOR",
+    "RGB",
+    "HSV",
+    "ARGB",
+    "CMYK",
+    "YBR_FULL",
+    "YBR_FULL_422",
+    "YBR_PARTIAL_422",
+    "YBR_PARTIAL_420",
+    "YBR_ICT",
+    "YBR_RCT",
+    "XYB",
+];
+
+/// Terms of Modality, PS3.3 C.7.3.1.1.1, retired ones included.
+#[rustfmt::skip]
+const MODALITIES: [&str; 96] = [
+    "AR", "AS", "ASMT", "AU", "BDUS", "BI", "BMD", "CD", "CF", "CFM", "CP", "CR", "CS", "CT", "CTPROTOCOL", "DD",
+    "DF", "DG", "DM", "DMS", "DOC", "DS", "DX", "EC", "ECG", "EEG", "EMG", "EOG", "EPS", "ES", "FA", "FID", "FS",
+    "GM", "HC", "HD", "IO", "IOL", "IVOCT", "IVUS", "KER", "KO", "LEN", "LP", "LS", "M3D", "MA", "MG", "MR", "MS",
+    "NM", "OAM", "OCT", "OP", "OPM", "OPR", "OPT", "OPTBSV", "OPTENF", "OPV", "OSS", "OT", "PA", "PLAN", "POS",
+    "PR", "PT", "PX", "REG", "RESP", "RF", "RG", "RTDOSE", "RTIMAGE", "RTINTENT", "RTPLAN", "RTRAD", "RTRECORD",
+    "RTSEGANN", "RTSTRUCT", "RWV", "SEG", "SM", "SMR", "SR", "SRF", "ST", "STAIN", "TEXTUREMAP", "TG", "US", "VA",
+    "VF", "XA", "XAPROTOCOL", "XC",
+];
+
+/// The one of `terms` that `code` is.
+fn term(code: &str, terms: &[&'static str]) -> Option<&'static str> {
+    terms.iter().find(|term| **term == code).copied()
 }
 
 /// A code string: upper-case letters, digits, underscores and spaces, at most 16. What is no code is left out.

@@ -40,13 +40,14 @@ impl fmt::Debug for PatientId {
     }
 }
 
-/// Defined terms of ViewPosition (0018,5101) for CR and DX (PS3.3 C.8.7.1.1 and C.8.11.5).
+/// Terms of ViewPosition (0018,5101): those that PS3.3 C.8.1.1 defines for CR, and other words for a projection that
+/// DX writers put there, for which C.8.11.5 defines none.
 const VIEWS: [&str; 14] = [
     "AP", "PA", "LL", "RL", "RLD", "LLD", "RLO", "LLO", "RAO", "LAO", "RPO", "LPO", "LATERAL",
     "LAT",
 ];
 
-/// The projection, where it is one of the standard's terms; free text is left where it is.
+/// The projection, where it is one of these terms; free text is left where it is.
 pub(super) fn view(object: &InMemDicomObject) -> Option<String> {
     code(object, tags::VIEW_POSITION).filter(|view| VIEWS.contains(&view.as_str()))
 }

@@ -7,8 +7,8 @@
 
 use std::ops::Range;
 
-use dicom_core::Tag;
-use dicom_dictionary_std::tags;
+use dicom_core::{Tag, dictionary::DataDictionary as _};
+use dicom_dictionary_std::{StandardDataDictionary, tags};
 
 use super::super::Refusal;
 
@@ -179,14 +179,22 @@ impl Walk<'_> {
                         "an attribute has no value representation of its own",
                     ));
                 }
+                if !length.is_multiple_of(unit(tag, vr, is_implicit)) {
+                    return Err(Refusal::Damaged(
+                        "an attribute's length is no multiple of its numbers'",
+                    ));
+                }
                 let stop = self.stop(length, end)?;
                 self.keep(tag, start, stop, is_implicit)?;
                 self.at = stop;
             } else if is_sequence {
-                // PS3.5 6.2.2: what is in an unknown value of undefined length is implicit VR.
-                let is_implicit = is_implicit || vr == *b"UN";
+                // PS3.5 6.2.2: what is in an unknown value of undefined length is implicit VR, little endian.
+                let is_unknown = vr == *b"UN";
+                let is_big_endian = self.is_big_endian;
+                self.is_big_endian &= !is_unknown;
                 let within = Level { depth: level.depth + 1, is_wanted: false, has_end: false };
-                self.sequence(length, end, is_implicit, within, tag)?;
+                self.sequence(length, end, is_implicit || is_unknown, within, tag)?;
+                self.is_big_endian = is_big_endian;
             } else {
                 self.at = self.stop(length, end)?;
             }
@@ -402,6 +410,19 @@ const SHORT: [&[u8; 2]; 21] = [
 /// Value representations with a length of 32 bits, but for sequences.
 const LONG: [&[u8; 2]; 12] =
     [b"OB", b"OD", b"OF", b"OL", b"OV", b"OW", b"SV", b"UC", b"UN", b"UR", b"UT", b"UV"];
+
+/// Bytes of one number of an attribute; 1 for text. The parser reads whole numbers, and takes what is left of a length
+/// for the next element.
+fn unit(tag: Tag, vr: [u8; 2], is_implicit: bool) -> u32 {
+    let entry = is_implicit.then(|| StandardDataDictionary.by_tag(tag)).flatten();
+    let vr = entry.map_or(vr, |entry| entry.vr.relaxed().to_bytes());
+    match &vr {
+        b"US" | b"SS" | b"OW" => 2,
+        b"AT" | b"FL" | b"OF" | b"OL" | b"SL" | b"UL" => 4,
+        b"FD" | b"OD" | b"OV" | b"SV" | b"UV" => 8,
+        _ => 1,
+    }
+}
 
 /// A value representation that exists and is no sequence.
 fn is_plain(vr: [u8; 2]) -> bool {

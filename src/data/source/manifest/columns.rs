@@ -169,13 +169,32 @@ impl Places {
     }
 }
 
+/// Columns that an error names, and letters of each: at most this many. MIMIC-CXR's and CheXpert's tables have 18.
+const MOST_SHOWN: usize = 40;
+const MOST_LETTERS: usize = 60;
+
 /// The names of the columns, unless the first row looks like data: that must not be repeated.
 fn names(header: &StringRecord) -> String {
     if header.iter().any(looks_like_data) {
         return "data in its first row, where the names of columns should be".to_owned();
     }
-    let names = header.iter().filter(|name| !name.is_empty());
-    names.map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ")
+    if header.iter().any(|cell| cell.contains(char::is_control)) {
+        return "a first row that is no text in UTF-8".to_owned();
+    }
+    let names: Vec<&str> = header.iter().filter(|name| !name.is_empty()).collect();
+    if names.is_empty() {
+        return "none at all".to_owned();
+    }
+    let shown = names.iter().take(MOST_SHOWN).map(|name| {
+        let start: String = name.chars().take(MOST_LETTERS).collect();
+        let rest = if start.len() < name.len() { "…" } else { "" };
+        format!("`{start}{rest}`")
+    });
+    let rest = match names.len().saturating_sub(MOST_SHOWN) {
+        0 => String::new(),
+        more => format!(" and {more} more"),
+    };
+    shown.collect::<Vec<_>>().join(", ") + &rest
 }
 
 fn looks_like_data(cell: &str) -> bool {

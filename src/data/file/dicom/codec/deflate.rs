@@ -13,7 +13,7 @@ pub(super) fn decode(frame: &[u8], header: &Header) -> Result<Decoded, Refusal> 
     DeflateDecoder::new(frame)
         .take(needed)
         .read_to_end(&mut bytes)
-        .map_err(|_| Refusal::Damaged("the deflated frame"))?;
+        .map_err(|_| Refusal::Damaged("the deflated frame cannot be inflated"))?;
     match bytes.len() as u64 {
         found if found < needed => Err(Refusal::Truncated { found, needed }),
         _ => Ok(Decoded { bytes, stream: None }),

@@ -13,7 +13,7 @@ use dicom_pixeldata::PixelDecoder;
 
 use super::{super::super::Refusal, Decoded, Header, Stream, agree};
 
-const DAMAGED: Refusal = Refusal::Damaged("the JPEG frame");
+const DAMAGED: Refusal = Refusal::Damaged("the JPEG frame cannot be decoded");
 
 pub(super) fn decode(frame: &[u8], header: &Header) -> Result<Decoded, Refusal> {
     let mut jpeg = frame.to_vec();

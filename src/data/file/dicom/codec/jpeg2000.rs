@@ -8,14 +8,14 @@ use hayro_jpeg2000::{DecodeSettings, DecoderContext, Image};
 
 use super::{super::super::Refusal, Decoded, Header, Stream, agree};
 
-const DAMAGED: Refusal = Refusal::Damaged("the JPEG 2000 frame");
+const DAMAGED: Refusal = Refusal::Damaged("the JPEG 2000 frame cannot be decoded");
 
 pub(super) fn decode(frame: &[u8], header: &Header) -> Result<Decoded, Refusal> {
     let codestream = codestream(frame)?;
     let stream = size(codestream, header)?;
     let settings =
         DecodeSettings { resolve_palette_indices: false, strict: true, target_resolution: None };
-    let codestream = with_lengths(codestream);
+    let codestream = with_lengths(codestream)?;
     let image = Image::new(&codestream, &settings).map_err(|_| DAMAGED)?;
     let mut context = DecoderContext::default();
     let decoded = image.decode(&mut context).map_err(|_| DAMAGED)?;
@@ -46,7 +46,9 @@ fn codestream(frame: &[u8]) -> Result<&[u8], Refusal> {
 
 /// Writes out the length of a last tile-part that leaves it open (Psot of 0, T.800 A.4.2): it ends with the codestream,
 /// before the end marker. The decoder would take the marker for part of it.
-fn with_lengths(codestream: &[u8]) -> Cow<'_, [u8]> {
+///
+/// Where that marker is missing nobody knows what else is.
+fn with_lengths(codestream: &[u8]) -> Result<Cow<'_, [u8]>, Refusal> {
     const SOT: [u8; 2] = [0xff, 0x90];
     const SOD: [u8; 2] = [0xff, 0x93];
     const END: [u8; 2] = [0xff, 0xd9];
@@ -68,18 +70,18 @@ fn with_lengths(codestream: &[u8]) -> Cow<'_, [u8]> {
             0 => {
                 // A frame of odd length is padded to an even one.
                 let end = codestream.strip_suffix(b"\0").unwrap_or(codestream);
-                let end = end.strip_suffix(&END).unwrap_or(end).len();
+                let end = end.strip_suffix(&END).ok_or(DAMAGED)?.len();
                 let mut filled = codestream[..end].to_vec();
                 filled[at + 6..at + 10].copy_from_slice(&((end - at) as u32).to_be_bytes());
                 filled.extend(END);
-                return Cow::Owned(filled);
+                return Ok(Cow::Owned(filled));
             }
             // Too short to hold its own header: the decoder will say so.
             1..14 => break,
             length => at += length as usize,
         }
     }
-    Cow::Borrowed(codestream)
+    Ok(Cow::Borrowed(codestream))
 }
 
 /// Reads the SIZ segment (T.800 A.5.1), and refuses what the decoder would get wrong or take forever with.

@@ -7,7 +7,7 @@ use super::{super::super::Refusal, Decoded, Header};
 /// A frame is a header of 16 words (the number of segments, then their offsets), and one segment for each byte plane:
 /// the most significant byte of the first sample of every pixel comes first.
 pub(super) fn decode(frame: &[u8], header: &Header) -> Result<Decoded, Refusal> {
-    const DAMAGED: Refusal = Refusal::Damaged("the RLE segments");
+    const DAMAGED: Refusal = Refusal::Damaged("the RLE segments do not lie within their frame");
     let words: &[[u8; 4]] = frame.get(..64).ok_or(DAMAGED)?.as_chunks().0;
     let word = |index: usize| u32::from_le_bytes(words[index]) as usize;
     let (samples, width) = (header.samples as usize, header.width());

@@ -128,3 +128,40 @@ fn pixel_data_is_found_where_it_lies() {
     let found = read(words, EXPLICIT).unwrap().pixels.unwrap();
     assert_eq!(found, Pixels::Native { is_words: true, value: 12..14 });
 }
+
+/// PS3.5 6.2.2: whatever the file's byte order.
+#[test]
+fn an_unknown_value_of_undefined_length_is_implicit_and_little_endian() {
+    let big = Encoding { is_implicit: false, is_big_endian: true };
+    let inner = b"\x28\x00\x10\x00\x02\x00\x00\x00\x01\x00";
+    let unknown = [
+        &b"\x00\x09\x10\x10UN\x00\x00\xff\xff\xff\xff"[..],
+        b"\xfe\xff\x00\xe0\xff\xff\xff\xff",
+        inner,
+        b"\xfe\xff\x0d\xe0\0\0\0\0\xfe\xff\xdd\xe0\0\0\0\0",
+        b"\x00\x28\x00\x10US\x00\x02\x00\x07",
+    ]
+    .concat();
+    let found = read(&unknown, big).unwrap();
+    assert_eq!(
+        found.elements, b"\x00\x28\x00\x10US\x00\x02\x00\x07",
+        "the file's order again behind it"
+    );
+}
+
+/// A parser that reads whole numbers takes the rest for the next element, and allocates what that seems to say.
+#[test]
+fn a_length_that_holds_no_whole_numbers_is_refused() {
+    let implicit = Encoding { is_implicit: true, is_big_endian: false };
+    for (element, encoding) in [
+        (&b"\x28\x00\x10\x00US\x01\x00\x06"[..], EXPLICIT),
+        (b"\x28\x00\x10\x00\x01\x00\x00\x00\x06", implicit),
+        (b"\x28\x00\x10\x00UL\x06\x00\x06\0\0\0\0\0", EXPLICIT),
+        (b"\x28\x00\x10\x00FD\x04\x00\x06\0\0\0", EXPLICIT),
+    ] {
+        let refused = check(element, encoding).unwrap_err().to_string();
+        assert!(refused.contains("no multiple"), "{refused}");
+    }
+    // Texts of odd lengths are common.
+    assert_eq!(check(b"\x10\x00\x20\x00LO\x01\x00A", EXPLICIT), Ok(()));
+}

@@ -12,7 +12,7 @@ use bits::Bits;
 use parameters::{Parameters, Presets};
 use scan::{Interleave, Scan};
 
-const DAMAGED: Refusal = Refusal::Damaged("the JPEG-LS frame");
+const DAMAGED: Refusal = Refusal::Damaged("the JPEG-LS frame cannot be decoded");
 
 pub(super) fn decode(frame: &[u8], header: &Header) -> Result<Decoded, Refusal> {
     if !frame.starts_with(&[0xff, 0xd8]) {
