@@ -55,12 +55,18 @@ fn extend(config: &mut Value, more: &Value) {
     config.as_object_mut().unwrap().extend(more);
 }
 
+/// A config of the networks that measure, as docs/weights.md says.
+fn named(class: &str, config: impl serde::Serialize) -> Value {
+    let mut written = serde_json::to_value(config).unwrap();
+    extend(&mut written, &json!({ "_class_name": class }));
+    written
+}
+
 fn families() -> Vec<Family> {
     let encoder = |json: &str| outcome(ImageEncoderConfig::from_transformers(json));
     let backbone = json!({
         "apply_layernorm": true, "reshape_hidden_states": true, "drop_path_rate": 0.1,
-        "out_features": ["stage12"], "out_indices": [12], "stage_names": ["stem", "stage1"],
-        "hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0
+        "out_features": ["stage12"], "out_indices": [12], "stage_names": ["stem", "stage1"]
     });
     let sizes = json!({
         "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "image_size": 28, "patch_size": 14,
@@ -197,21 +203,21 @@ fn families() -> Vec<Family> {
         Family {
             name: "XRV DenseNet",
             read: |json| outcome(XrayDenseNetConfig::from_json(json)),
-            written: serde_json::to_value(XrayDenseNetConfig::default()).unwrap(),
+            written: named("XrayDenseNet", XrayDenseNetConfig::default()),
             harmless: json!({}),
             refused: json!({}),
         },
         Family {
             name: "Inception",
             read: |json| outcome(InceptionV3Config::from_json(json)),
-            written: serde_json::to_value(InceptionV3Config::default()).unwrap(),
+            written: named("InceptionV3Features", InceptionV3Config::default()),
             harmless: json!({}),
             refused: json!({}),
         },
         Family {
             name: "LPIPS",
             read: |json| outcome(LpipsConfig::from_json(json)),
-            written: serde_json::to_value(LpipsConfig::default()).unwrap(),
+            written: named("Lpips", LpipsConfig::default()),
             harmless: json!({}),
             refused: json!({}),
         },
