@@ -32,4 +32,14 @@ pub fn requested() -> bool {
     REQUESTED.get().is_some_and(|requested| requested.load(Ordering::Relaxed))
 }
 
+/// A signal came; what was done is saved. Not a fault: it ends in the exit code 75.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("stopped by a signal")]
+pub struct Interrupted;
+
+/// Fails once the process was asked to end.
+pub fn unless_requested() -> Result<(), Interrupted> {
+    if requested() { Err(Interrupted) } else { Ok(()) }
+}
+
 static REQUESTED: OnceLock<Arc<AtomicBool>> = OnceLock::new();

@@ -1,6 +1,7 @@
 //! What can be typed.
 
 use crate::device;
+use crate::stages;
 use clap::builder::TypedValueParser as _;
 use clap::{Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
@@ -139,11 +140,11 @@ enum Network {
 }
 
 impl Train {
-    pub(super) fn stage(&self) -> crate::pipeline::Stage {
+    pub(super) fn stage(&self) -> &'static str {
         match self.network {
-            Some(Network::Encoder) => crate::pipeline::Stage::Encoder,
-            Some(Network::Autoencoder) => crate::pipeline::Stage::Autoencoder,
-            Some(Network::Denoiser) | None => crate::pipeline::Stage::Denoiser,
+            Some(Network::Encoder) => stages::ENCODER,
+            Some(Network::Autoencoder) => stages::AUTOENCODER,
+            Some(Network::Denoiser) | None => stages::DENOISER,
         }
     }
 }

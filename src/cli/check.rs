@@ -2,7 +2,7 @@
 
 use super::args::At;
 use super::{exit, run};
-use crate::pipeline::Plan;
+use crate::stages::Plan;
 use crate::telemetry::plain::plain_lines;
 use anyhow::Result;
 use std::io::Write as _;
@@ -10,7 +10,7 @@ use std::io::Write as _;
 /// Prints the recipe's plan.
 pub(super) fn check(at: &At) -> Result<u8> {
     let (recipe, place) = run::prepare(at)?;
-    let plan = Plan::new(&recipe, &place)?;
+    let plan = Plan::new(recipe, place)?;
     let mut out = std::io::stdout().lock();
     if at.json {
         writeln!(out, "{:#}", serde_json::to_value(&plan)?)?;

@@ -3,7 +3,7 @@
 use super::args::Clean;
 use super::exit;
 use crate::artifact;
-use crate::pipeline::leftovers;
+use crate::stages::leftovers;
 use crate::telemetry::plain::plain;
 use anyhow::Result;
 use indicatif::HumanBytes;

@@ -13,6 +13,7 @@ use crate::data::store::StoreError;
 use crate::device::DeviceError;
 use crate::export::ExportError;
 use crate::forward::ForwardError;
+use crate::interrupt::Interrupted;
 use crate::metric;
 use crate::models::ConfigError;
 use crate::models::denoiser::AddedError;
@@ -57,7 +58,7 @@ pub(super) fn code(error: &anyhow::Error) -> u8 {
         .chain()
         .flat_map(|cause| CODES.iter().filter_map(move |(_, judge)| judge(cause)))
         .collect();
-    [BAD_RECIPE, DAMAGED].into_iter().find(|code| judged.contains(code)).unwrap_or(FAILED)
+    [STOPPED, BAD_RECIPE, DAMAGED].into_iter().find(|code| judged.contains(code)).unwrap_or(FAILED)
 }
 
 /// The code of an error, if it is of the kind that this one knows.
@@ -85,6 +86,7 @@ const CODES: &[(&str, Judge)] = &[
     ("device::DeviceError", always::<DeviceError, BAD_RECIPE>),
     ("export::ExportError", always::<ExportError, BAD_RECIPE>),
     ("forward::ForwardError", |error| error.downcast_ref().map(forward)),
+    ("interrupt::Interrupted", always::<Interrupted, STOPPED>),
     ("metric::Refusal", always::<metric::Refusal, FAILED>),
     ("models::ConfigError", always::<ConfigError, DAMAGED>),
     ("models::denoiser::added::AddedError", always::<AddedError, BAD_RECIPE>),

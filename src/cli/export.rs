@@ -3,7 +3,7 @@
 use super::args::{Export, Library, Weights};
 use super::exit;
 use crate::export;
-use crate::pipeline::Run;
+use crate::stages::Run;
 use crate::telemetry::plain::plain;
 use anyhow::Result;
 use std::io::Write as _;

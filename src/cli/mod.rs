@@ -12,7 +12,7 @@ mod limits;
 mod probe;
 mod run;
 
-use crate::pipeline::Stage;
+use crate::stages;
 use crate::telemetry::log::{self, Verbosity};
 use crate::telemetry::plain::plain_lines;
 use crate::telemetry::progress;
@@ -46,12 +46,12 @@ pub fn main() -> ExitCode {
     }
     let result = match &args.verb {
         Verb::Check(at) => check::check(at),
-        Verb::Run(at) => run::run(at, Stage::Evaluate),
-        Verb::Ingest(at) => run::run(at, Stage::Ingest),
-        Verb::Encode(at) => run::run(at, Stage::Encode),
+        Verb::Run(at) => run::run(at, stages::EVALUATE),
+        Verb::Ingest(at) => run::run(at, stages::INGEST),
+        Verb::Encode(at) => run::run(at, stages::ENCODE),
         Verb::Train(train) => run::run(&train.at, train.stage()),
-        Verb::Sample(at) => run::run(at, Stage::Sample),
-        Verb::Evaluate(at) => run::run(at, Stage::Evaluate),
+        Verb::Sample(at) => run::run(at, stages::SAMPLE),
+        Verb::Evaluate(at) => run::run(at, stages::EVALUATE),
         Verb::Export(export) => export::export(export),
         Verb::Inspect(inspect) => inspect::inspect(inspect),
         Verb::Forward(args) => forward::forward(args),

@@ -4,33 +4,34 @@ use super::args::At;
 use super::exit;
 use crate::data::ingest::Probe;
 use crate::interrupt;
-use crate::pipeline::{Ended, Place, Run, Stage};
 use crate::recipe::Recipe;
+use crate::stages::{EVALUATE, Ended, Place, Run};
 use crate::telemetry::plain::plain;
 use anyhow::{Context, Result};
 use std::io::Write as _;
 use std::process::Command;
 
 /// Runs the recipe up to `target`.
-pub(super) fn run(at: &At, target: Stage) -> Result<u8> {
+pub(super) fn run(at: &At, target: &str) -> Result<u8> {
     let (recipe, place) = prepare(at)?;
     interrupt::install().context("cannot listen for signals")?;
     let run = Run::open(recipe, place)?;
-    let ended = run.run(target)?;
+    let (ended, stages) = run.run(target)?;
     let report = run.folder.join("report.html");
     let mut out = std::io::stdout().lock();
     if at.json {
         let document = serde_json::json!({
             "recipe": run.recipe.name,
-            "target": target.name(),
+            "target": target,
             "ended": match ended {
                 Ended::UpToDate => "up to date",
                 Ended::Done => "done",
                 Ended::Interrupted => "interrupted",
             },
+            "stages": stages,
             "folder": run.folder,
             "ingest": run.ingest_summary(),
-            "report": (target == Stage::Evaluate && ended != Ended::Interrupted).then_some(&report),
+            "report": (target == EVALUATE && ended != Ended::Interrupted).then_some(&report),
         });
         writeln!(out, "{document:#}")?;
     } else if ended == Ended::Interrupted {
@@ -38,12 +39,12 @@ pub(super) fn run(at: &At, target: Stage) -> Result<u8> {
             out,
             "Stopped by a signal; what was done is saved. Run the same command again to go on."
         )?;
-    } else if target == Stage::Evaluate {
+    } else if target == EVALUATE {
         writeln!(out, "{}", run.summary()?)?;
         writeln!(out, "Report: {}", plain(&report.display().to_string()))?;
     } else {
-        let made = plain(&run.output(target).display().to_string());
-        writeln!(out, "{}: {made}", target.name())?;
+        let made = plain(&run.result(target)?.display().to_string());
+        writeln!(out, "{target}: {made}")?;
     }
     Ok(if ended == Ended::Interrupted { exit::STOPPED } else { exit::DONE })
 }

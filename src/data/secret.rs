@@ -100,6 +100,11 @@ impl PatientSecret {
         read(path)
     }
 
+    /// The same, where there is one already; makes none.
+    pub fn open(path: &Path, shared: &[&Path]) -> Result<Option<Self>, SecretError> {
+        if path.exists() { Self::open_or_create(path, shared).map(Some) } else { Ok(None) }
+    }
+
     /// Made of `bytes`, which nobody else may know.
     pub fn new(bytes: [u8; LENGTH]) -> Self {
         Self(bytes)

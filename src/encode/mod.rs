@@ -2,19 +2,18 @@
 
 mod embedder;
 
-pub use embedder::{Embedder, trained_input};
-
 use crate::data::catalog::Entry;
 use crate::data::radiographs::{Radiographs, Sample};
 use crate::data::store::{Check, ColumnSpec, Dtype, Store, StoreSpec, StoreWriter, Values};
-use crate::interrupt;
 use crate::models::autoencoder::Autoencoder;
 use crate::models::condition::Tokens;
 use crate::models::images::{stack, with_channels};
 use crate::random::Draws;
+use crate::telemetry::Watch;
 use anyhow::{Context, Result, ensure};
 use burn::tensor::{Device, Tensor};
-use indicatif::ProgressBar;
+pub use embedder::{Embedder, trained_input};
+
 use std::{collections::BTreeMap, path::Path, sync::Arc};
 
 /// Raised when a store of the same inputs would hold other numbers.
@@ -43,7 +42,7 @@ pub struct Networks<'a> {
 /// there that lacks rows, encodes only the shards that lack them.
 ///
 /// An image that cannot be opened is left out and named in the log by its row; more than `most_missing` of them in one
-/// call are an error. False when a signal came first. One call at a time per store: hold a [`Lock`](crate::artifact::Lock).
+/// call are an error, and so is [`Interrupted`](crate::interrupt::Interrupted). One call at a time per store: hold a [`Lock`](crate::artifact::Lock).
 pub fn run(
     networks: &Networks<'_>,
     splits: &[&Radiographs],
@@ -51,8 +50,8 @@ pub fn run(
     input_hash: &str,
     batch_size: usize,
     most_missing: u64,
-    bar: &ProgressBar,
-) -> Result<bool> {
+    watch: &Watch,
+) -> Result<()> {
     let rows: Vec<(&Radiographs, usize)> =
         splits.iter().flat_map(|split| (0..split.len()).map(move |at| (*split, at))).collect();
     ensure!(!rows.is_empty(), "the catalog has no images to encode");
@@ -60,13 +59,10 @@ pub fn run(
     let mut missing = 0;
     loop {
         let at = usize::try_from(writer.rows()).unwrap_or(usize::MAX);
-        bar.set_position(at as u64);
         if at >= rows.len() {
             break;
         }
-        if interrupt::requested() {
-            return Ok(false);
-        }
+        watch.reach(at as u64)?;
         if writer.keep_shard()? {
             continue;
         }
@@ -90,8 +86,7 @@ pub fn run(
         }
         encode(networks, batch, &images, &mut writer)?;
     }
-    writer.finish()?;
-    Ok(true)
+    Ok(writer.finish()?)
 }
 
 fn too_many(missing: u64, most_missing: u64, images: usize) -> String {

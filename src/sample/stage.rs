@@ -9,10 +9,9 @@ use crate::data::image::Gray;
 use crate::data::picture::{self, Contents, Provenance};
 use crate::data::radiographs::Radiographs;
 use crate::encode::Latents;
-use crate::interrupt;
 use crate::random::Stream;
+use crate::telemetry::Watch;
 use anyhow::{Context, Result};
-use indicatif::ProgressBar;
 use rand::Rng as _;
 use serde::{Deserialize, Serialize};
 use std::{collections::BTreeMap, fs, path::Path};
@@ -66,7 +65,7 @@ pub struct Sources<'a> {
 
 /// Draws all images of `strategies` into `folder`. Images that an interrupted call has left there stay.
 ///
-/// False when a signal came first.
+/// Fails with [`Interrupted`](crate::interrupt::Interrupted) once a signal came.
 pub fn run(
     generator: &mut Generator<'_>,
     strategies: &[Strategy],
@@ -75,8 +74,8 @@ pub fn run(
     recipe: &str,
     folder: &Path,
     batch_size: usize,
-    bar: &ProgressBar,
-) -> Result<bool> {
+    watch: &Watch,
+) -> Result<()> {
     let images = folder.join("images");
     fs::create_dir_all(&images).with_context(|| format!("cannot create {}", images.display()))?;
     let entries = sources.radiographs.entries();
@@ -98,9 +97,7 @@ pub fn run(
         generator.sampler = strategy.sampler().clone();
         let name = |at: usize| format!("{number}-{}-{at:06}.png", strategy.name().to_lowercase());
         for (batch_number, batch) in plan.chunks(batch_size).enumerate() {
-            if interrupt::requested() {
-                return Ok(false);
-            }
+            watch.advance(0)?;
             let first = batch_number * batch_size;
             let is_drawn = (0..batch.len()).all(|at| images.join(name(first + at)).exists());
             if !is_drawn {
@@ -120,7 +117,7 @@ pub fn run(
                     picture::write(&images.join(name(first + at)), &image, &from)?;
                 }
             }
-            bar.inc(batch.len() as u64);
+            watch.advance(batch.len() as u64)?;
         }
         table.extend(plan.iter().enumerate().map(|(at, origin)| {
             let next = groups.len() + 1;
@@ -132,8 +129,7 @@ pub fn run(
         let contents = Contents::SyntheticAndReal;
         picture::write(&path, &sheet, &Provenance { contents, recipe, seed })?;
     }
-    write_table(&table, &folder.join(TABLE))?;
-    Ok(true)
+    write_table(&table, &folder.join(TABLE))
 }
 
 /// Reads the table in `folder`.

@@ -43,6 +43,38 @@ pub struct Header {
     pub recipe: String,
     /// Where it was computed: device, threads, version of umbra.
     pub environment: Environment,
+    /// How it came to be. With `inputs_hash`, two that are equal have equal weights.
+    #[serde(default)]
+    pub history: Vec<Leg>,
+}
+
+/// A part of a training, over any number of restarts.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Leg {
+    /// Images seen when it began.
+    pub from: u64,
+    /// Images that the recipe asked for.
+    pub images: u64,
+    /// Where it was computed.
+    pub environment: Environment,
+}
+
+/// `history` with a leg that begins at `seen`, unless it only goes on with the last.
+pub fn with_leg(
+    mut history: Vec<Leg>,
+    seen: u64,
+    images: u64,
+    environment: &Environment,
+) -> Vec<Leg> {
+    // A leg without a step has left nothing.
+    while history.last().is_some_and(|last| last.from == seen) {
+        history.pop();
+    }
+    let is_same = |last: &Leg| last.images == images && last.environment == *environment;
+    if !history.last().is_some_and(is_same) {
+        history.push(Leg { from: seen, images, environment: environment.clone() });
+    }
+    history
 }
 
 /// Where a run was computed. Results on the CPU are equal bit for bit while this is.

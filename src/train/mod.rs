@@ -17,12 +17,12 @@ use crate::data::loader::{Loader, LoaderConfig};
 use crate::data::picture::{self, Contents, Provenance};
 use crate::interrupt;
 use crate::models::weights;
-use crate::telemetry::{metrics::Metrics, progress};
+use crate::telemetry::{Watch, metrics::Metrics};
 use adamw::AdamW;
 use anyhow::{Context, Result, bail, ensure};
 use burn::module::Module;
 use burn::tensor::Device;
-use checkpoint::{Checkpoint, Environment, Header};
+use checkpoint::{Checkpoint, Environment, Header, Leg};
 use std::{fs, path::PathBuf, time::Instant};
 use task::{Progress, Task};
 
@@ -51,14 +51,6 @@ pub struct Setup {
     pub environment: Environment,
 }
 
-/// How a run ended.
-pub enum Outcome {
-    /// All images seen.
-    Done(Done),
-    /// A signal came; a checkpoint is saved.
-    Interrupted,
-}
-
 /// A finished run.
 pub struct Done {
     /// Images seen.
@@ -76,16 +68,18 @@ struct State<M> {
     images_seen: u64,
     skipped_steps: u64,
     seconds: f64,
+    history: Vec<Leg>,
 }
 
 /// Trains to `setup.section.images`. Run the same again to resume.
 ///
-/// `fresh` makes the model before its first step, on `setup.device`.
+/// `fresh` makes the model before its first step, on `setup.device`. Fails with [`interrupt::Interrupted`] once a signal
+/// came; a checkpoint is saved then.
 pub fn run<T: Task>(
     task: &mut T,
     setup: &Setup,
     fresh: impl FnOnce() -> Result<T::Model>,
-) -> Result<Outcome> {
+) -> Result<Done> {
     fs::create_dir_all(&setup.folder)
         .with_context(|| format!("cannot create {}", setup.folder.display()))?;
     let plan = &setup.section;
@@ -99,9 +93,11 @@ pub fn run<T: Task>(
     if let Some(folder) = checkpoint::newest(&setup.folder)? {
         loader = state.restore(task, setup, loader, checkpoint::load(&folder)?)?;
     }
+    state.history =
+        checkpoint::with_leg(state.history, state.images_seen, plan.images, &setup.environment);
     let mut metrics = Metrics::open(&setup.folder, state.images_seen)?;
     let mut batches = Loader::start(task.samples(), loader)?;
-    let bar = progress::bar(task.name(), state.images_seen, plan.images);
+    let watch = Watch::new(task.name(), state.images_seen, plan.images);
     let mut average = step::Average::default();
     let mut skipped_in_a_row = 0;
     let mut clock = Clock::start(state.seconds);
@@ -113,14 +109,15 @@ pub fn run<T: Task>(
         if interrupt::requested() {
             state.seconds = clock.seconds();
             state.save(task, setup, &batches)?;
-            return Ok(Outcome::Interrupted);
+            return Err(interrupt::Interrupted.into());
         }
         let batch = batches.next().context("the loader ended")??;
         let seen_before = state.images_seen;
         let report = step::descend(task, &mut state, &batch.items, setup);
         let is_due = |every: u64| seen_before / every != state.images_seen / every;
         let is_last = state.images_seen >= plan.images;
-        bar.set_position(state.images_seen.min(plan.images));
+        // The next round saves before it ends.
+        let _ = watch.reach(state.images_seen.min(plan.images));
 
         skipped_in_a_row = if report.is_skipped { skipped_in_a_row + 1 } else { 0 };
         if skipped_in_a_row > plan.max_skipped_steps {
@@ -135,7 +132,7 @@ pub fn run<T: Task>(
         // Once in a while.
         if is_due(plan.log_every) || is_last {
             let figures = average.take()?;
-            bar.set_message(format!("loss {:.4}", figures[0].1));
+            watch.say(format!("loss {:.4}", figures[0].1));
             metrics.record(state.images_seen, figures)?;
         }
         if is_due(plan.validate_every) || is_last {
@@ -157,8 +154,7 @@ pub fn run<T: Task>(
             state.save(task, setup, &batches)?;
         }
     }
-    bar.finish_and_clear();
-    Ok(Outcome::Done(Done { images_seen: state.images_seen, seconds: state.seconds }))
+    Ok(Done { images_seen: state.images_seen, seconds: state.seconds })
 }
 
 fn validate<T: Task>(task: &T, state: &State<T::Model>) -> Result<Vec<(&'static str, f64)>> {
@@ -182,6 +178,7 @@ impl<M: Module + Clone> State<M> {
             images_seen: 0,
             skipped_steps: 0,
             seconds: 0.0,
+            history: Vec::new(),
         }
     }
 
@@ -217,6 +214,7 @@ impl<M: Module + Clone> State<M> {
         self.images_seen = header.images_seen;
         self.skipped_steps = header.skipped_steps;
         self.seconds = header.seconds;
+        self.history = header.history.clone();
         task.restore(saved.task)?;
         Ok(loader.resume(&saved.header.loader)?)
     }
@@ -239,6 +237,7 @@ impl<M: Module + Clone> State<M> {
             config: task.config(),
             recipe: setup.recipe.clone(),
             environment: setup.environment.clone(),
+            history: self.history.clone(),
         };
         let checkpoint = Checkpoint {
             header,

@@ -15,8 +15,8 @@ use umbra::diffusion::Objective;
 use umbra::export::{self, ExportError, Weights};
 use umbra::models::weights::StateDict;
 use umbra::models::weights::file::{self as weights_file, NonFinite};
-use umbra::pipeline::Run;
 use umbra::random::Stream;
+use umbra::stages::Run;
 
 const FILES: [&str; 14] = [
     "README.md",

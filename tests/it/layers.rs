@@ -16,7 +16,7 @@ const LAYERS: [&[&str]; 12] = [
     &["evaluate"],
     &["export", "forward"],
     &["recipe"],
-    &["pipeline"],
+    &["stages"],
     &["cli"],
 ];
 

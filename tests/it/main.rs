@@ -29,6 +29,7 @@ mod steering;
 mod store;
 mod telemetry;
 mod tiny;
+mod walk;
 mod weights;
 
 mod wrong_recipes;

@@ -18,7 +18,7 @@ pub use error::IngestError;
 pub use probe::Probe;
 pub use split::SplitError;
 
-use super::catalog::{Catalog, Counts, Finish, Known, Location, Quarantine, Seen};
+use super::catalog::{Catalog, CatalogError, Counts, Finish, Known, Location, Quarantine, Seen};
 use super::secret::PatientSecret;
 use super::section::{Data, SplitConflict};
 use super::source::{Ground, Listed, Listing};
@@ -83,6 +83,68 @@ pub struct Summary {
     pub fingerprint: String,
 }
 
+/// What the sources list, and the state of its files: before anything is opened.
+#[derive(Debug)]
+pub struct Looked {
+    listed: Vec<Listed>,
+    stamps: Vec<Stamp>,
+    passed_over: BTreeMap<&'static str, u64>,
+    plan: String,
+}
+
+/// What a catalog has of what was listed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Standing {
+    /// All of it.
+    Finished,
+    /// Some images, of an ingest that did not come to its end.
+    Begun {
+        /// How many.
+        images: u64,
+    },
+    /// Nothing, or what was listed another time.
+    Other,
+}
+
+impl Looked {
+    /// Hash of all that an ingest of it would do: two that are equal leave equal catalogs.
+    pub fn plan(&self) -> &str {
+        &self.plan
+    }
+
+    /// Images.
+    pub fn len(&self) -> u64 {
+        self.listed.len() as u64
+    }
+
+    /// Is there no image?
+    pub fn is_empty(&self) -> bool {
+        self.listed.is_empty()
+    }
+
+    /// What the catalog of `site` has of it. Reads only.
+    pub fn standing(&self, site: &Site) -> Result<Standing, IngestError> {
+        let is_empty = || site.catalog.metadata().is_ok_and(|metadata| metadata.len() == 0);
+        if !site.catalog.is_file() || is_empty() {
+            return Ok(Standing::Other);
+        }
+        let catalog = match Catalog::open(&site.catalog) {
+            // Its first write failed, and was taken back when it was opened now.
+            Err(CatalogError::Stranger { .. }) if is_empty() => return Ok(Standing::Other),
+            opened => opened?,
+        };
+        let plan = catalog.finished_plan()?;
+        Ok(match plan.as_deref() {
+            Some(plan) if plan == self.plan && !catalog.is_unsettled()? => Standing::Finished,
+            Some(_) => Standing::Other,
+            None => match catalog.known()?.len() as u64 {
+                0 => Standing::Other,
+                images => Standing::Begun { images },
+            },
+        })
+    }
+}
+
 /// Brings the catalog of `site` to what `section` describes; run it again to resume.
 ///
 /// `progress` is called from this thread, for every image and at least ten times a second whatever the file systems
@@ -92,20 +154,44 @@ pub fn ingest(
     site: &Site,
     progress: &mut dyn FnMut(Progress) -> ControlFlow<()>,
 ) -> Result<Summary, IngestError> {
+    bring(look(section, site, progress)?, section, site, progress)
+}
+
+/// The first half of [`ingest`]: lists, and opens nothing.
+pub fn look(
+    section: &Data,
+    site: &Site,
+    progress: &mut dyn FnMut(Progress) -> ControlFlow<()>,
+) -> Result<Looked, IngestError> {
     let mut pulse = Pulse { at: Progress::default(), progress };
     let Listing { images: listed, passed_over } = list(section, site, &mut pulse)?;
     refuse_twice(&listed)?;
     let (listed, stamps) = stamp_all(listed, section, site, &mut pulse)?;
-    let digest = plan_digest(section, &listed, &stamps);
+    let plan = plan_digest(section, &listed, &stamps);
+    Ok(Looked { listed, stamps, passed_over, plan })
+}
+
+/// The second half of [`ingest`].
+pub fn bring(
+    looked: Looked,
+    section: &Data,
+    site: &Site,
+    progress: &mut dyn FnMut(Progress) -> ControlFlow<()>,
+) -> Result<Summary, IngestError> {
+    let mut pulse = Pulse { at: Progress::default(), progress };
+    let Looked { listed, stamps, passed_over, plan } = looked;
+    for (what, names) in &passed_over {
+        tracing::warn!("{names} names in folders are passed over: {what}");
+    }
     let mut catalog = Catalog::create(&site.catalog)?;
     if let Some(secret) = &site.secret {
         catalog.check_secret(&secret.fingerprint())?;
     }
     let is_current =
-        catalog.finished_plan()?.as_deref() == Some(&digest) && !catalog.is_unsettled()?;
+        catalog.finished_plan()?.as_deref() == Some(&plan) && !catalog.is_unsettled()?;
     let opened = match is_current {
         true => 0,
-        false => update(section, site, &listed, &stamps, digest, &mut catalog, &mut pulse)?,
+        false => update(section, site, &listed, &stamps, plan, &mut catalog, &mut pulse)?,
     };
     Ok(Summary {
         listed: listed.len() as u64,
@@ -140,18 +226,14 @@ impl Pulse<'_> {
 
 fn list(section: &Data, site: &Site, pulse: &mut Pulse<'_>) -> Result<Listing, IngestError> {
     let (source, seed, site) = (section.source.clone(), section.seed, site.clone());
-    let listing = pulse.aside(move || {
+    Ok(pulse.aside(move || {
         source.list(&Ground {
             data_root: &site.data_root,
             own_output: site.own_output.as_deref(),
             secret: site.secret.as_ref(),
             seed,
         })
-    })??;
-    for (what, names) in &listing.passed_over {
-        tracing::warn!("{names} names in folders are passed over: {what}");
-    }
-    Ok(listing)
+    })??)
 }
 
 /// The listed images with the state of their files.

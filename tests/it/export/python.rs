@@ -21,9 +21,9 @@ use umbra::models::denoiser::Denoiser;
 use umbra::models::images::{normalise, stack};
 use umbra::models::weights::file::{self as weights_file, NonFinite};
 use umbra::models::weights::load_state_dict;
-use umbra::pipeline::Run;
 use umbra::random::Stream;
 use umbra::sample::sampler::{Ddim, Sampler, starting_noise};
+use umbra::stages::Run;
 
 const STEPS: usize = 20;
 const GUIDANCE: f64 = 1.75;

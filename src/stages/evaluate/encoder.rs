@@ -9,8 +9,8 @@ use crate::evaluate::report::{EncoderFigures, Figure, Taken};
 use crate::evaluate::section::{Evaluation, Neighbours};
 use crate::evaluate::subset;
 use crate::metric::{self, Features, knn};
-use crate::pipeline::features;
 use crate::random::Stream;
+use crate::stages::features;
 use anyhow::Result;
 
 impl Run {

@@ -1,6 +1,6 @@
 //! Networks that are ready to use: trained by the run, or opened from the folders its recipe names.
 
-use super::{Run, Stage};
+use super::{AUTOENCODER, Cost, DENOISER, ENCODER, Run};
 use crate::artifact;
 use crate::encode::{Embedder, Scale};
 use crate::models::Init;
@@ -15,7 +15,7 @@ use crate::train::checkpoint;
 use crate::train::task::dino::Distilled;
 use anyhow::{Context, Result, ensure};
 use burn::module::Module;
-use std::{cell::OnceCell, path::PathBuf};
+use std::cell::OnceCell;
 
 /// The hashes of the folders that a recipe names, each computed once.
 #[derive(Debug, Default)]
@@ -26,46 +26,40 @@ pub(super) struct Hashes {
 }
 
 impl Run {
-    /// The hash of the weights that `stage` ended with: of the average, where they were trained here, of the
-    /// folder otherwise.
-    pub(super) fn weights_hash(&self, stage: Stage) -> Result<String> {
-        match self.pinned(stage) {
-            Some((pinned, cell)) if stage != Stage::Denoiser => folder_hash(pinned, cell, stage),
-            _ => Ok(artifact::file_hash(&self.newest(stage)?.join("ema.safetensors"))?),
-        }
+    /// The hash of the folder that `stage` is given.
+    pub(super) fn given_hash(&self, stage: &str) -> Result<String> {
+        let (pinned, cell) =
+            self.pinned(stage).expect("only asked where the recipe names a folder");
+        folder_hash(pinned, cell, stage)
     }
 
-    /// The hash of the folder that the denoiser goes on from, if it does.
-    pub(super) fn base_hash(&self) -> Result<Option<String>> {
-        self.pinned(Stage::Denoiser)
-            .map(|(pinned, cell)| folder_hash(pinned, cell, Stage::Denoiser))
-            .transpose()
+    /// What `check` says of a network that the recipe names a folder for.
+    pub(super) fn given_cost(&self, stage: &str, parameters: usize) -> Result<Cost> {
+        let hash = self.given_hash(stage)?;
+        let (pinned, _) = self.pinned(stage).expect("it has a hash");
+        let what = format!("weights of {}, blake3 {hash}", pinned.folder.path.display());
+        Ok(Cost { what, parameters: Some(parameters as u64), ..Cost::default() })
     }
 
-    fn pinned(&self, stage: Stage) -> Option<(&Pinned, &OnceCell<String>)> {
+    fn pinned(&self, stage: &str) -> Option<(&Pinned, &OnceCell<String>)> {
         let Self { networks, folders, .. } = self;
         let (pinned, cell) = match stage {
-            Stage::Encoder => (&networks.encoder_weights, &folders.encoder),
-            Stage::Autoencoder => (&networks.autoencoder_weights, &folders.autoencoder),
-            Stage::Denoiser => (&networks.denoiser_weights, &folders.denoiser),
+            ENCODER => (&networks.encoder_weights, &folders.encoder),
+            AUTOENCODER => (&networks.autoencoder_weights, &folders.autoencoder),
+            DENOISER => (&networks.denoiser_weights, &folders.denoiser),
             _ => return None,
         };
         Some((pinned.as_ref()?, cell))
     }
 
     /// The folder's tensors, its hash checked if the recipe pins it.
-    fn folder_weights(&self, stage: Stage) -> Result<StateDict> {
+    fn folder_weights(&self, stage: &str) -> Result<StateDict> {
         let (pinned, cell) =
             self.pinned(stage).expect("only asked where the recipe names a folder");
         if pinned.blake3.is_some() {
             folder_hash(pinned, cell, stage)?;
         }
         Ok(pinned.folder.weights()?)
-    }
-
-    pub(super) fn newest(&self, stage: Stage) -> Result<PathBuf> {
-        checkpoint::newest(&self.stage_folder(stage))?
-            .with_context(|| format!("{} is not trained yet", stage.name()))
     }
 
     pub(super) fn init(&self, network: &str) -> Init {
@@ -82,13 +76,11 @@ impl Run {
     pub(super) fn encoder(&self) -> Result<Embedder> {
         let device = &self.place.device;
         match self.fresh_distilled() {
-            Some(fresh) => {
-                Ok(self.embedder(self.averaged(Stage::Encoder, fresh.no_grad())?.backbone))
-            }
+            Some(fresh) => Ok(self.embedder(self.averaged(ENCODER, fresh.no_grad())?.backbone)),
             None => {
-                let state = self.folder_weights(Stage::Encoder)?;
+                let state = self.folder_weights(ENCODER)?;
                 let network = self.networks.encoder.load(state, device);
-                let network = network.with_context(|| self.misfit(Stage::Encoder))?.no_grad();
+                let network = network.with_context(|| self.misfit(ENCODER))?.no_grad();
                 let input = self.networks.input.clone();
                 Ok(Embedder { network, input, device: device.clone() })
             }
@@ -110,14 +102,13 @@ impl Run {
         let config = &self.networks.autoencoder;
         match (&self.networks.autoencoder_weights, config) {
             (Some(_), _) => {
-                let state = config.from_file(self.folder_weights(Stage::Autoencoder)?);
+                let state = config.from_file(self.folder_weights(AUTOENCODER)?);
                 let fresh = config.init(&mut self.init("autoencoder").deferred()).no_grad();
-                weights::consume_state_dict(fresh, state)
-                    .with_context(|| self.misfit(Stage::Autoencoder))
+                weights::consume_state_dict(fresh, state).with_context(|| self.misfit(AUTOENCODER))
             }
             (None, AutoencoderConfig::Kl(kl)) => {
                 let fresh = kl.init(&mut self.init("autoencoder")).no_grad();
-                Ok(Autoencoder::Kl(self.averaged(Stage::Autoencoder, fresh)?))
+                Ok(Autoencoder::Kl(self.averaged(AUTOENCODER, fresh)?))
             }
             (None, AutoencoderConfig::Tiny(_)) => {
                 unreachable!("recipes train KL autoencoders only")
@@ -137,7 +128,7 @@ impl Run {
     /// The averaged denoiser.
     pub(super) fn denoiser(&self) -> Result<Denoiser> {
         let fresh = self.networks.denoiser.init(&mut self.init("denoiser").deferred()).no_grad();
-        self.averaged(Stage::Denoiser, fresh)
+        self.averaged(DENOISER, fresh)
     }
 
     /// The denoiser before its first step here: its U-Net from the recipe's folder, if it names one.
@@ -147,8 +138,8 @@ impl Run {
             return Ok(config.init(&mut self.init("denoiser")));
         }
         let unet = config.unet.init(&mut self.init("denoiser").deferred());
-        let unet = weights::consume_state_dict(unet, self.folder_weights(Stage::Denoiser)?)
-            .with_context(|| self.misfit(Stage::Denoiser))?;
+        let unet = weights::consume_state_dict(unet, self.folder_weights(DENOISER)?)
+            .with_context(|| self.misfit(DENOISER))?;
         let unet = match &self.recipe.denoiser {
             networks::Denoiser::Weights { learns: Learns::CrossAttention, .. } => {
                 weights::freeze_but(unet, |name| name.contains(".attn2."))
@@ -159,19 +150,19 @@ impl Run {
         Ok(Denoiser { unet, condition })
     }
 
-    fn averaged<M: Module>(&self, stage: Stage, fresh: M) -> Result<M> {
+    fn averaged<M: Module>(&self, stage: &str, fresh: M) -> Result<M> {
         let state = checkpoint::weights(&self.newest(stage)?, "ema")?;
         Ok(weights::consume_state_dict(fresh, state)?)
     }
 
-    fn misfit(&self, stage: Stage) -> String {
+    fn misfit(&self, stage: &str) -> String {
         let (pinned, _) = self.pinned(stage).expect("only asked where the recipe names a folder");
         pinned.folder.path.display().to_string()
     }
 }
 
 /// The folder's hash. Fails where the recipe pins another one.
-fn folder_hash(pinned: &Pinned, cell: &OnceCell<String>, stage: Stage) -> Result<String> {
+fn folder_hash(pinned: &Pinned, cell: &OnceCell<String>, stage: &str) -> Result<String> {
     if let Some(hash) = cell.get() {
         return Ok(hash.clone());
     }
@@ -181,10 +172,7 @@ fn folder_hash(pinned: &Pinned, cell: &OnceCell<String>, stage: Stage) -> Result
             hash == *expected,
             artifact::ArtifactError::Damaged {
                 path: pinned.folder.path.clone(),
-                what: format!(
-                    "its BLAKE3 is {hash}, {}.blake3 in the recipe is {expected}",
-                    stage.name()
-                ),
+                what: format!("its BLAKE3 is {hash}, {stage}.blake3 in the recipe is {expected}"),
             }
         );
     }

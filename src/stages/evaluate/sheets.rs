@@ -1,6 +1,6 @@
 //! The report's contact sheets.
 
-use super::{Candidate, Run, Stage};
+use super::{AUTOENCODER, Candidate, Run, SAMPLE};
 use crate::data::picture::{self, Contents, Depth, Provenance};
 use crate::evaluate::report::{Page, Picture};
 use anyhow::{Context, Result};
@@ -38,7 +38,7 @@ impl Run {
     pub(super) fn add_sheets(&self, page: &mut Page) -> Result<()> {
         for (number, strategy) in self.recipe.sample.iter().enumerate() {
             let name = format!("sheet-{number}-{}.png", strategy.name().to_lowercase());
-            let path = self.stage_folder(Stage::Sample).join(name);
+            let path = self.stage_folder(SAMPLE).join(name);
             page.pictures.push(Picture {
                 title: format!("{} ({} images)", strategy.name(), strategy.images()),
                 caption: match strategy.name() {
@@ -52,7 +52,7 @@ impl Run {
                 png: fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?,
             });
         }
-        let previews = self.stage_folder(Stage::Autoencoder).join("previews");
+        let previews = self.stage_folder(AUTOENCODER).join("previews");
         let newest = fs::read_dir(previews)
             .ok()
             .and_then(|entries| entries.filter_map(|entry| Some(entry.ok()?.path())).max());

@@ -13,11 +13,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 /// Images that are read before networks see them: enough for many threads, and 128 MiB at 512 pixels.
-pub(in crate::pipeline) const READ_AHEAD: usize = 128;
+pub(in crate::stages) const READ_AHEAD: usize = 128;
 
 /// What `each` makes of the images at `indices`, in their order. Reads on all threads; none of the images stays in
 /// memory. Fails where a signal came first.
-pub(in crate::pipeline) fn map_images<T: Send>(
+pub(in crate::stages) fn map_images<T: Send>(
     images: &Radiographs,
     indices: &[usize],
     each: impl Fn(&Square) -> T + Sync,
@@ -30,7 +30,7 @@ pub(in crate::pipeline) fn map_images<T: Send>(
 }
 
 /// The images that the sample stage has drawn; read when they are asked for.
-pub(in crate::pipeline) struct Drawn {
+pub(in crate::stages) struct Drawn {
     folder: PathBuf,
     rows: Vec<Sample>,
 }
@@ -47,12 +47,12 @@ impl Drawn {
     }
 
     /// Images.
-    pub(in crate::pipeline) fn len(&self) -> usize {
+    pub(in crate::stages) fn len(&self) -> usize {
         self.rows.len()
     }
 
     /// The image at `index`, in [0, 1]. Fails where a signal came first.
-    pub(in crate::pipeline) fn pixels(&self, index: usize) -> Result<Vec<f32>> {
+    pub(in crate::stages) fn pixels(&self, index: usize) -> Result<Vec<f32>> {
         metric::unless_stopped()?;
         stage::read_image(&self.folder, &self.rows[index])
     }

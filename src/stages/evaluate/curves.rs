@@ -1,6 +1,6 @@
 //! What training recorded, as the report draws it.
 
-use super::{Run, Stage};
+use super::{AUTOENCODER, DENOISER, ENCODER, Run};
 use crate::evaluate::report::{Curve, Series};
 use crate::telemetry::metrics;
 use anyhow::Result;
@@ -9,48 +9,30 @@ impl Run {
     pub(super) fn curves(&self) -> Result<Vec<Curve>> {
         let mut curves = Vec::new();
         for (stage, title, y_label, log, names) in [
+            (ENCODER, "Encoder: loss", "loss", false, &["train/loss", "train/teacher_entropy"][..]),
             (
-                Stage::Encoder,
-                "Encoder: loss",
-                "loss",
-                false,
-                &["train/loss", "train/teacher_entropy"][..],
-            ),
-            (
-                Stage::Encoder,
+                ENCODER,
                 "Encoder: directions in use",
                 "effective rank",
                 false,
                 &["validation/effective_rank"],
             ),
             (
-                Stage::Autoencoder,
+                AUTOENCODER,
                 "Autoencoder: loss",
                 "loss",
                 true,
                 &["train/loss", "train/reconstruction"],
             ),
+            (AUTOENCODER, "Autoencoder: validation", "PSNR (dB)", false, &["validation/psnr_db"]),
             (
-                Stage::Autoencoder,
-                "Autoencoder: validation",
-                "PSNR (dB)",
-                false,
-                &["validation/psnr_db"],
-            ),
-            (
-                Stage::Denoiser,
+                DENOISER,
                 "Denoiser: loss",
                 "loss",
                 true,
                 &["train/loss", "train/unweighted_loss", "validation/loss"],
             ),
-            (
-                Stage::Denoiser,
-                "Denoiser: learning rate",
-                "learning rate",
-                false,
-                &["train/learning_rate"],
-            ),
+            (DENOISER, "Denoiser: learning rate", "learning rate", false, &["train/learning_rate"]),
         ] {
             let records = metrics::read(&self.stage_folder(stage))?;
             let series: Vec<Series> = names

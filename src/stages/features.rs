@@ -1,7 +1,7 @@
 //! Real and generated images as each network sees them that measures a distance between the two sets.
 
-use super::evaluation::images::{Drawn, READ_AHEAD, map_images};
-use super::{Run, Stage, sampling};
+use super::evaluate::images::{Drawn, READ_AHEAD, map_images};
+use super::{ENCODER, Run, sample};
 use crate::artifact;
 use crate::data::catalog::PatientKey;
 use crate::data::radiographs::Radiographs;
@@ -179,7 +179,10 @@ impl<'a> Eye<'a> {
         let root = &run.place.data_root;
         Ok(match extractor.open(root, &run.place.device)? {
             None => Self {
-                name: format!("dino:{}", &run.weights_hash(Stage::Encoder)?[..DIGITS]),
+                name: {
+                    let hash = run.output(ENCODER).context("the encoder is not known yet")?;
+                    format!("dino:{}", &hash[..DIGITS])
+                },
                 kind: Kind::Own(encoder),
             },
             Some(network) => {
@@ -212,7 +215,7 @@ impl<'a> Eye<'a> {
 
 /// Class embeddings of `images`, row after row. Fails where a signal came first.
 pub(super) fn embedded(encoder: &Embedder, images: &[Vec<f32>], size: usize) -> Result<Vec<f32>> {
-    let batch_size = sampling::BATCH;
+    let batch_size = sample::BATCH;
     in_batches(images, batch_size, |batch| encoder.embed(batch, size, batch_size))
 }
 

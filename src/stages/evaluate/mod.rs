@@ -8,7 +8,10 @@ mod likeness;
 mod sets;
 mod sheets;
 
-use super::{Ended, Run, Stage, Timing, sampling, text};
+use super::{
+    AUTOENCODER, Cost, DENOISER, ENCODER, EVALUATE, INGEST, Made, Run, SAMPLE, Stage, State,
+    Timing, hasher, sample, text,
+};
 use crate::artifact::Stamp;
 use crate::data::radiographs::Radiographs;
 use crate::encode::Latents;
@@ -28,42 +31,59 @@ use std::{fs, time::Instant};
 /// Raised when a figure's definition changes.
 const VERSION: u32 = 4;
 
-impl Run {
-    pub(super) fn evaluate(&self) -> Result<Ended> {
-        let folder = self.stage_folder(Stage::Evaluate);
-        let stamp = self.evaluate_stamp()?;
-        if stamp.is_left_in(&folder)? && self.folder.join("report.html").exists() {
-            return Ok(Ended::UpToDate);
-        }
-        let start = Instant::now();
-        let measured = self.measure();
-        // Whatever a signal has cut short is not looked at.
-        if interrupt::requested() {
-            return Ok(Ended::Interrupted);
-        }
-        let mut page = measured?;
-        let timing = Timing { seconds: start.elapsed().as_secs_f64(), images: 0 };
-        self.write_timing(Stage::Evaluate, timing)?;
-        page.report.stages = self.stage_times();
-        page.write(&self.folder)?;
-        fs::create_dir_all(&folder)
-            .with_context(|| format!("cannot create {}", folder.display()))?;
-        stamp.write(&folder)?;
-        Ok(Ended::Done)
-    }
+pub(super) struct Evaluate;
 
-    /// What a report of the newest weights leaves behind.
-    pub(super) fn evaluate_stamp(&self) -> Result<Stamp> {
-        let mut hasher = self
-            .hasher(Stage::Evaluate, VERSION)
-            .section(&text(&self.recipe.evaluate))
-            .upstream(&self.sample_hash()?);
-        for hash in self.extractor_hashes()? {
+impl Stage for Evaluate {
+    /// What was drawn follows from everything else that is needed.
+    fn inputs(&self, run: &Run) -> Result<Option<String>> {
+        let Some(samples) = run.output(SAMPLE) else { return Ok(None) };
+        let mut hasher =
+            hasher(run, EVALUATE, VERSION).section(&text(&run.recipe.evaluate)).upstream(&samples);
+        for hash in run.extractor_hashes()? {
             hasher = hasher.upstream(&hash);
         }
-        Ok(self.stamp(Stage::Evaluate, VERSION, hasher.finish()))
+        Ok(Some(hasher.finish()))
     }
 
+    fn state(&self, run: &Run, inputs: &str) -> Result<State> {
+        let is_measured = stamp(inputs).is_left_in(&run.stage_folder(EVALUATE))?;
+        let is_there = is_measured && run.folder.join("report.html").exists();
+        Ok(if is_there { State::UpToDate } else { State::ToDo })
+    }
+
+    fn cost(&self, run: &Run) -> Result<Cost> {
+        let evaluations: usize = run.recipe.evaluate.iter().map(Evaluation::num_evaluations).sum();
+        Ok(Cost {
+            what: format!("{} figures", run.recipe.evaluate.len()),
+            operations: evaluations as f64 * run.denoiser_flops(),
+            ..Cost::default()
+        })
+    }
+
+    fn make(&self, run: &Run, inputs: &str) -> Result<Made> {
+        let folder = run.stage_folder(EVALUATE);
+        let start = Instant::now();
+        let measured = run.measure();
+        // Whatever a signal has cut short is not looked at.
+        interrupt::unless_requested()?;
+        let mut page = measured?;
+        let seconds = start.elapsed().as_secs_f64();
+        // Before the report, which tells it.
+        run.write_timing(EVALUATE, Timing { seconds, images: 0 })?;
+        page.report.stages = run.stage_times();
+        page.write(&run.folder)?;
+        fs::create_dir_all(&folder)
+            .with_context(|| format!("cannot create {}", folder.display()))?;
+        stamp(inputs).write(&folder)?;
+        Ok(Made::Done { images: 0, seconds: Some(seconds) })
+    }
+}
+
+fn stamp(inputs: &str) -> Stamp {
+    Stamp { stage: EVALUATE.to_owned(), version: VERSION, inputs_hash: inputs.to_owned() }
+}
+
+impl Run {
     /// The headline figures of the report, a line each.
     pub fn summary(&self) -> Result<String> {
         let path = self.folder.join("report.json");
@@ -109,7 +129,7 @@ impl Run {
 
         let samples = match self.recipe.sample.is_empty() {
             true => Drawn::nothing(),
-            false => Drawn::open(&self.stage_folder(Stage::Sample))?,
+            false => Drawn::open(&self.stage_folder(SAMPLE))?,
         };
         let sets = self.feature_sets(&encoder, &images.train, &samples)?;
         let report = &mut page.report;
@@ -143,7 +163,7 @@ impl Run {
                         &generator,
                         &encoder,
                         &candidates,
-                        sampling::BATCH,
+                        sample::BATCH,
                         advance,
                     )?;
                     bar.finish_and_clear();
@@ -181,7 +201,7 @@ impl Run {
     }
 
     fn denoiser_figures(&self) -> Result<DenoiserFigures> {
-        let records = metrics::read(&self.stage_folder(Stage::Denoiser))?;
+        let records = metrics::read(&self.stage_folder(DENOISER))?;
         let losses: Vec<f64> = records
             .iter()
             .filter_map(|record| record.values.get("validation/loss").copied())
@@ -197,8 +217,7 @@ impl Run {
     }
 
     fn stage_times(&self) -> Vec<StageTime> {
-        Stage::ALL
-            .into_iter()
+        Self::stage_names()
             .map(|stage| {
                 let timing = self.timing(stage);
                 let unknown = || Figure::missing("not measured");
@@ -207,7 +226,7 @@ impl Run {
                     images => (images as f64 / timing.seconds).into(),
                 };
                 StageTime {
-                    name: stage.name().to_owned(),
+                    name: stage.to_owned(),
                     seconds: timing.map_or_else(unknown, |timing| timing.seconds.into()),
                     images_per_second: timing.map_or_else(unknown, rate),
                 }
@@ -228,7 +247,10 @@ impl Run {
                 ("training images".to_owned(), images(&ingested.train)),
                 ("validation images".to_owned(), images(&ingested.valid)),
                 ("test images".to_owned(), images(&ingested.test)),
-                ("catalog".to_owned(), ingested.fingerprint[..16].to_owned()),
+                (
+                    "catalog".to_owned(),
+                    self.output(INGEST).map_or_else(String::new, |hash| hash[..16].to_owned()),
+                ),
             ]);
         }
         if let Ok(encoded) = self.encoded()

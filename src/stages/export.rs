@@ -1,6 +1,6 @@
 //! What a finished run exports: its networks, put together only if they belong together.
 
-use super::{Run, Stage};
+use super::{AUTOENCODER, DENOISER, ENCODER, EVALUATE, Run, State};
 use crate::data::catalog::Catalog;
 use crate::encode::Scale;
 use crate::export::{Card, ExportError, Measured, Model, Network, Origin, Part, Weights};
@@ -26,20 +26,21 @@ impl Run {
         let given = &self.networks;
         let encoder = match &given.encoder_weights {
             Some(pinned) => Source::Given(&pinned.folder),
-            None => Source::Trained(self.trained(Stage::Encoder)?),
+            None => Source::Trained(self.trained(ENCODER)?),
         };
         let autoencoder = match &given.autoencoder_weights {
             Some(pinned) => Source::Given(&pinned.folder),
-            None => Source::Trained(self.trained(Stage::Autoencoder)?),
+            None => Source::Trained(self.trained(AUTOENCODER)?),
         };
-        let denoiser = self.trained(Stage::Denoiser)?;
+        let denoiser = self.trained(DENOISER)?;
+        self.survey(EVALUATE)?;
         if let Source::Trained(encoder) = &encoder {
-            self.must_be_current(Stage::Encoder, encoder, &self.encoder_hash()?)?;
+            self.must_be_current(ENCODER, encoder)?;
         }
         if let Source::Trained(autoencoder) = &autoencoder {
-            self.must_be_current(Stage::Autoencoder, autoencoder, &self.autoencoder_hash()?)?;
+            self.must_be_current(AUTOENCODER, autoencoder)?;
         }
-        self.must_be_current(Stage::Denoiser, &denoiser, &self.denoiser_hash()?)?;
+        self.must_be_current(DENOISER, &denoiser)?;
 
         let network: DenoiserConfig = denoiser.part("/network")?;
         let scale: Scale = denoiser.part("/latent/scale")?;
@@ -78,24 +79,27 @@ impl Run {
         })
     }
 
-    fn trained(&self, stage: Stage) -> Result<Trained> {
-        let folder = checkpoint::newest(&self.stage_folder(stage))?.ok_or_else(|| {
-            ExportError::Untrained { path: self.folder.clone(), stage: stage.name() }
-        })?;
+    fn trained(&self, stage: &'static str) -> Result<Trained> {
+        let folder = checkpoint::newest(&self.stage_folder(stage))?
+            .ok_or_else(|| ExportError::Untrained { path: self.folder.clone(), stage })?;
         Ok(Trained { header: checkpoint::header(&folder)?, folder })
     }
 
-    fn must_be_current(&self, stage: Stage, trained: &Trained, inputs_hash: &str) -> Result<()> {
-        if trained.header.inputs_hash == inputs_hash {
+    fn must_be_current(&self, stage: &'static str, trained: &Trained) -> Result<()> {
+        if self.inputs(stage).as_ref() == Some(&trained.header.inputs_hash) {
             return Ok(());
         }
-        Err(ExportError::Stale { path: self.folder.clone(), stage: stage.name() }.into())
+        Err(ExportError::Stale { path: self.folder.clone(), stage }.into())
     }
 
     /// The report, if it is of the newest weights.
     fn measured(&self) -> Result<Measured> {
         let path = self.folder.join("report.json");
-        if !self.evaluate_stamp()?.is_left_in(&self.stage_folder(Stage::Evaluate))? {
+        let is_measured = match self.inputs(EVALUATE) {
+            Some(inputs) => super::node(EVALUATE).stage.state(self, &inputs)? == State::UpToDate,
+            None => false,
+        };
+        if !is_measured {
             let why = "the run was not evaluated since these weights were trained";
             return Ok(Measured::Not(why.to_owned()));
         }

@@ -4,7 +4,7 @@ use super::{Run, figure};
 use crate::evaluate::report::{CoverageFigures, FrechetFigures, KernelFigures, Overlap};
 use crate::evaluate::section::{Coverage, Frechet, Kernel};
 use crate::metric::{self, Features, KernelDistance, Prdc, Refusal, Subsets};
-use crate::pipeline::features::Sets;
+use crate::stages::features::Sets;
 
 pub(super) fn frechet(section: &Frechet, sets: &Sets) -> FrechetFigures {
     let compared = sets.compared(section.images);

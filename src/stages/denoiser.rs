@@ -1,0 +1,112 @@
+//! Training the denoiser, from scratch or from the weights of a folder.
+
+use super::trained::{Pass, Training};
+use super::{Cost, DENOISER, ENCODE, Made, Run, Stage, State, hasher, text};
+use crate::data::picture;
+use crate::encode::{Latents, Scale};
+use crate::models::weights::num_parameters;
+use crate::recipe::networks::Denoiser as Section;
+use crate::sample::generate::{Generator, Request};
+use crate::sample::sampler::{Ddim, Sampler};
+use crate::train::task::Task as _;
+use crate::train::task::denoiser::{DenoiserTask, Painter};
+use anyhow::Result;
+use std::sync::Arc;
+
+pub(super) struct Denoiser;
+
+impl Stage for Denoiser {
+    fn inputs(&self, run: &Run) -> Result<Option<String>> {
+        let recipe = &run.recipe;
+        let Some(data) = run.output(ENCODE) else { return Ok(None) };
+        // Which folder it is does not matter, what is in it does.
+        let (section, base) = match &recipe.denoiser {
+            Section::Unet(_) => (text(&recipe.denoiser), None),
+            Section::Weights { learns, .. } => (text(learns), Some(run.given_hash(DENOISER)?)),
+        };
+        let hasher = hasher(run, DENOISER, DenoiserTask::VERSION)
+            .section(&section)
+            .section(&text(&recipe.diffusion))
+            .section(&text(&recipe.condition))
+            .section(&text(&recipe.train.meaning()))
+            .upstream(&data);
+        Ok(Some(match base {
+            Some(base) => hasher.upstream(&base).finish(),
+            None => hasher.finish(),
+        }))
+    }
+
+    fn state(&self, run: &Run, inputs: &str) -> Result<State> {
+        training(run).state(inputs)
+    }
+
+    fn output(&self, run: &Run, _: &str) -> Result<String> {
+        training(run).output()
+    }
+
+    fn origin(&self, run: &Run, inputs: &str, state: State) -> Result<Option<String>> {
+        training(run).origin(inputs, state)
+    }
+
+    fn cost(&self, run: &Run) -> Result<Cost> {
+        let denoiser = run.networks.denoiser.init(&mut run.init("plan").deferred());
+        let [_, side, _] = run.networks.latent_shape;
+        let parameters = num_parameters(&denoiser) as u64;
+        let forward = denoiser.flops(side, side) as f64;
+        Ok(training(run).cost(&Pass { parameters, forward, extra: 0.0 }))
+    }
+
+    fn make(&self, run: &Run, inputs: &str) -> Result<Made> {
+        let training = training(run);
+        let (learned, held_out) = run.latents()?;
+        let mut task = DenoiserTask {
+            network: run.networks.denoiser.clone(),
+            diffusion: run.recipe.diffusion.clone(),
+            dropout: run.recipe.condition.dropout,
+            painter: Some(painter(run, &held_out)?),
+            train: learned,
+            valid: held_out,
+            seed: run.recipe.seed,
+            device: run.place.device.clone(),
+            batch_size: training.measuring_batch(),
+        };
+        let data = run.output(ENCODE).expect("encode was walked first");
+        training.make(inputs, &data, &mut task, || run.fresh_denoiser())
+    }
+}
+
+fn training(run: &Run) -> Training<'_> {
+    Training { run, name: DENOISER, section: &run.recipe.train }
+}
+
+/// Draws eight validation images again, each beside its source.
+fn painter(run: &Run, valid: &Arc<Latents>) -> Result<Painter> {
+    let autoencoder = run.autoencoder()?;
+    let (valid, radiographs) = (valid.clone(), run.encoded()?.valid.clone());
+    let (diffusion, device) = (run.recipe.diffusion.clone(), run.place.device.clone());
+    let scale: Scale = valid.scale();
+    Ok(Box::new(move |denoiser| {
+        let count = radiographs.len().min(8);
+        let generator = Generator {
+            denoiser,
+            autoencoder: &autoencoder,
+            diffusion: &diffusion,
+            scale,
+            latent_shape: valid.latent_shape(),
+            token_shape: valid.token_shape(),
+            sampler: Sampler::Ddim(Ddim { steps: 20, ..Ddim::default() }),
+            device: &device,
+        };
+        let requests: Vec<Request> = (0..count)
+            .map(|at| Request { tokens: Some(valid.tokens(at)), seed: at as u64 })
+            .collect();
+        let drawn = generator.images(&requests, 1.0)?;
+        let mut tiles = Vec::new();
+        for (at, image) in drawn.into_iter().enumerate() {
+            tiles.push(radiographs.tile(at)?);
+            tiles.push(image);
+        }
+        let names = ["source", "sample"].repeat(4);
+        Ok(picture::contact_sheet(&tiles, radiographs.size(), 8, 2, &names))
+    }))
+}

@@ -1,0 +1,152 @@
+//! What the stages that train have in common.
+
+use super::{Cost, Made, Run, State};
+use crate::artifact::{self, Hasher};
+use crate::models::Compute;
+use crate::train::task::Task;
+use crate::train::{self, Setup, Train, checkpoint};
+use anyhow::{Context, Result};
+use indicatif::HumanCount;
+use std::fs;
+use std::path::PathBuf;
+
+/// Forward and backward passes cost about three forward ones.
+const TRAINING_FACTOR: f64 = 3.0;
+
+/// A stage that trains, as its files say.
+pub(super) struct Training<'a> {
+    pub(super) run: &'a Run,
+    pub(super) name: &'static str,
+    pub(super) section: &'a Train,
+}
+
+/// One image through the network, in training.
+pub(super) struct Pass {
+    pub(super) parameters: u64,
+    /// Operations of the forward pass whose gradient is taken.
+    pub(super) forward: f64,
+    /// Those of what no gradient is taken of.
+    pub(super) extra: f64,
+}
+
+impl Training<'_> {
+    /// What its newest checkpoint is worth to somebody who wants `inputs`.
+    pub(super) fn state(&self, inputs: &str) -> Result<State> {
+        let Some(folder) = checkpoint::newest(&self.folder())? else { return Ok(State::ToDo) };
+        let header = checkpoint::header(&folder)?;
+        Ok(match header.images_seen {
+            _ if header.inputs_hash != inputs => State::ToDo,
+            seen if seen >= self.section.images => State::UpToDate,
+            seen => State::Resume { done: seen as f64 / self.section.images as f64 },
+        })
+    }
+
+    /// The hash of the averaged weights.
+    pub(super) fn output(&self) -> Result<String> {
+        Ok(artifact::file_hash(&self.run.newest(self.name)?.join("ema.safetensors"))?)
+    }
+
+    /// The inputs, and the way through all restarts that asked for something else.
+    pub(super) fn origin(&self, inputs: &str, state: State) -> Result<Option<String>> {
+        let (mut history, mut seen) = (Vec::new(), 0);
+        if let State::Resume { .. } = state
+            && let Some(folder) = checkpoint::newest(&self.folder())?
+        {
+            let header = checkpoint::header(&folder)?;
+            if header.history.is_empty() {
+                // Of an umbra that kept none.
+                return Ok(None);
+            }
+            (history, seen) = (header.history, header.images_seen);
+        }
+        let environment = self.run.environment();
+        let history = checkpoint::with_leg(history, seen, self.section.images, &environment);
+        let hasher = Hasher::new(self.name, 0).upstream(inputs);
+        let with = |hasher: Hasher, leg: &_| hasher.section(&super::text(leg));
+        Ok(Some(history.iter().fold(hasher, with).finish()))
+    }
+
+    pub(super) fn cost(&self, pass: &Pass) -> Cost {
+        let Train { images, batch_size, micro_batch_size, compute, keep, .. } = *self.section;
+        let Pass { parameters, forward, extra } = *pass;
+        // Weights, gradients, two moments and the average, and as a rule of thumb what a step keeps for the
+        // backward pass: one number for every 100 operations of the forward pass.
+        let bytes = match compute {
+            Compute::F32 => 4.0,
+            Compute::Bf16 => 2.0,
+        };
+        let batch = micro_batch_size.unwrap_or(batch_size) as f64;
+        Cost {
+            what: format!("{} images in batches of {batch_size}", HumanCount(images)),
+            parameters: Some(parameters),
+            operations: images as f64 * (TRAINING_FACTOR * forward + extra),
+            memory: 20 * parameters + (bytes * batch * forward / 100.0) as u64,
+            disk: 16 * parameters * keep as u64,
+        }
+    }
+
+    /// Trains `task`, which starts at `fresh`.
+    pub(super) fn make<T: Task>(
+        &self,
+        inputs: &str,
+        data: &str,
+        task: &mut T,
+        fresh: impl FnOnce() -> Result<T::Model>,
+    ) -> Result<Made> {
+        self.set_aside(inputs)?;
+        let run = self.run;
+        let setup = Setup {
+            section: self.section.clone(),
+            seed: run.recipe.seed,
+            device: run.place.device.clone(),
+            folder: self.folder(),
+            threads: run.place.threads,
+            data_fingerprint: data.to_owned(),
+            inputs_hash: inputs.to_owned(),
+            name: run.recipe.name.clone(),
+            recipe: run.resolved.clone(),
+            environment: run.environment(),
+        };
+        let done = train::run(task, &setup, fresh)?;
+        Ok(Made::Done { images: done.images_seen, seconds: Some(done.seconds) })
+    }
+
+    /// Images per forward pass where nothing is kept for a backward pass.
+    pub(super) fn measuring_batch(&self) -> usize {
+        self.section.micro_batch_size.unwrap_or(self.section.batch_size).max(16)
+    }
+
+    fn folder(&self) -> PathBuf {
+        self.run.stage_folder(self.name)
+    }
+
+    /// Renames the folder of a stage that was trained from other inputs: nothing stale is used, nothing lost.
+    fn set_aside(&self, inputs: &str) -> Result<()> {
+        let folder = self.folder();
+        let Some(newest) = checkpoint::newest(&folder)? else { return Ok(()) };
+        let old = checkpoint::header(&newest)?.inputs_hash;
+        if old == inputs {
+            return Ok(());
+        }
+        let name = format!("{}-superseded-{}", self.name, &old[..old.len().min(8)]);
+        let aside = self.run.folder.join(name);
+        tracing::warn!(
+            "what {} depends on has changed since it was trained; the old checkpoints are kept in {}",
+            self.name,
+            aside.display()
+        );
+        if aside.exists() {
+            fs::remove_dir_all(&aside)
+                .with_context(|| format!("cannot replace {}", aside.display()))?;
+        }
+        fs::rename(&folder, &aside).with_context(|| format!("cannot rename {}", folder.display()))
+    }
+}
+
+impl Run {
+    /// The newest whole checkpoint of a stage that trains.
+    pub(super) fn newest(&self, stage: &str) -> Result<PathBuf> {
+        checkpoint::newest(&self.stage_folder(stage))?
+            .with_context(|| format!("{stage} is not trained yet"))
+    }
+}
