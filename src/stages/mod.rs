@@ -1,6 +1,6 @@
 //! The stages of a recipe: what each needs, what decides its result, where it is, what it costs, how it is made.
 //!
-//! A stage is one file and one line of [`GRAPH`]. [`Run`] walks the graph and asks every stage the same questions;
+//! A stage is one file and one line of `GRAPH`. [`Run`] walks the graph and asks every stage the same questions;
 //! `umbra check` asks all but the last, so that it says what `umbra run` will do.
 
 mod autoencoder;

@@ -298,10 +298,10 @@ fn containers(put: &mut impl FnMut(&str, Vec<u8>)) {
     put("meta-cut", whole[..150].to_vec());
     put("meta-long", meta(b"\x02\0\x10\0UI\xff\xff1.2.840"));
     put("meta-endless", meta(b"\x02\0\x01\0OB\0\0\xff\xff\xff\xff"));
-    put("meta-repeated", meta(&b"\x02\0\x10\0UI\x02\01.".repeat(200_000)));
+    put("meta-repeated", meta(&b"\x02\0\x10\0UI\x02\x001.".repeat(200_000)));
     put("meta-twice", [Dicom::new(EXPLICIT).meta(), whole.clone()].concat());
     put("no-preamble", whole[132..].to_vec());
-    put("nothing-but-syntax", meta(b"\x02\0\x10\0UI\x12\01.2.840.10008.1.2\0"));
+    put("nothing-but-syntax", meta(b"\x02\0\x10\0UI\x12\x001.2.840.10008.1.2\0"));
     for (name, uid) in [
         ("syntax-empty", ""),
         ("syntax-text", "DOE^JANE"),

@@ -28,7 +28,7 @@ pub(super) fn put(folder: &Path, image: &[u8]) -> UnixListener {
     }
     fs::create_dir(at("folder.png")).unwrap();
     fs::write(at("locked.png"), image).unwrap();
-    fs::set_permissions(at("locked.png"), fs::Permissions::from_mode(0)).unwrap();
+    fs::set_permissions(at("locked.png"), fs::Permissions::from_mode(0o000)).unwrap();
     for name in [
         &b"not-utf8-\xff\xfe.png"[..],
         b"lines\nerror: all is lost.png",

@@ -62,6 +62,9 @@ fn run_lengths() -> Vec<u8> {
     header.chain(segment.iter().copied()).chain(segment.iter().copied()).collect()
 }
 
+/// Makes a file.
+type Make = Box<dyn Fn() -> Vec<u8>>;
+
 #[test]
 #[ignore = "a minute of work and a gigabyte, for its printed table"]
 fn largest_images() {
@@ -72,7 +75,7 @@ fn largest_images() {
     let home = tempfile::tempdir().unwrap();
     let large = Jpeg2000::flat(square.map(|side| side), 16);
     let tiles = Jpeg2000 { tile: [256, 256], ..large.clone() };
-    let files: Vec<(&str, Box<dyn Fn() -> Vec<u8>>)> = vec![
+    let files: Vec<(&str, Make)> = vec![
         ("PNG, grey, 8 bits", Box::new(move || flat_png(square, 8, 0, false))),
         ("PNG, grey, 1 bit", Box::new(move || flat_png(square, 1, 0, false))),
         ("PNG, grey, 16 bits", Box::new(move || flat_png(square, 16, 0, false))),

@@ -35,7 +35,7 @@ impl Modality {
         header: &Header,
         signed: bool,
     ) -> Result<Self, Refusal> {
-        let is_fluoroscopy = matches!(header.modality.as_deref(), Some("XA" | "RF"));
+        let is_fluoroscopy = matches!(header.modality, Some("XA" | "RF"));
         if let Some(item) = first_item(object, tags::MODALITY_LUT_SEQUENCE)
             && !is_fluoroscopy
         {
