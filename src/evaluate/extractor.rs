@@ -74,6 +74,15 @@ impl Extractor {
         }
     }
 
+    /// The section of a report in which `figure` stands where this sees the images.
+    pub fn key(&self, figure: &str) -> String {
+        match self {
+            Self::Own => figure.to_owned(),
+            Self::XrayDenseNet { .. } => format!("{figure}_xray_densenet"),
+            Self::InceptionV3 { .. } => format!("{figure}_inception_v3"),
+        }
+    }
+
     /// The network in the folder; none for the run's own.
     pub fn open(
         &self,

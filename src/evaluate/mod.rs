@@ -1,7 +1,17 @@
-//! What the images are worth: figures over features computed once, and the report.
+//! What a run is worth: a file per figure, and the report that shows whatever they found.
 
 pub mod extractor;
-pub mod fidelity;
+pub mod figures;
 pub mod report;
-pub mod section;
-pub mod subset;
+
+mod evidence;
+mod finding;
+mod images;
+mod sets;
+mod subset;
+mod words;
+
+pub use evidence::{Cache, Evidence};
+pub use figures::{Evaluation, measure_all};
+pub use finding::{Figure, Finding, Taken};
+pub use images::Drawn;

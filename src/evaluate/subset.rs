@@ -4,13 +4,13 @@ use crate::random::{Permutation, Stream};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// At most `most` of `count` indices, drawn by `stream`, in order.
-pub fn chosen(stream: Stream, count: usize, most: usize) -> Vec<usize> {
+pub(super) fn chosen(stream: Stream, count: usize, most: usize) -> Vec<usize> {
     let chosen: BTreeSet<usize> = shuffled(stream, count, most).into_iter().collect();
     chosen.into_iter().collect()
 }
 
 /// The same indices in the order in which they are drawn: the first of them are a fair draw as well.
-pub fn shuffled(stream: Stream, count: usize, most: usize) -> Vec<usize> {
+pub(super) fn shuffled(stream: Stream, count: usize, most: usize) -> Vec<usize> {
     let order = Permutation::new(count as u64, stream, 0);
     (0..count.min(most) as u64).map(|at| order.apply(at) as usize).collect()
 }
@@ -19,7 +19,7 @@ pub fn shuffled(stream: Stream, count: usize, most: usize) -> Vec<usize> {
 /// groups are drawn by `stream`.
 ///
 /// Groups go to the smaller side as they are drawn, so the two differ by no more than a group.
-pub fn apart<G: Ord>(groups: &[G], stream: Stream, most: usize) -> [Vec<usize>; 2] {
+pub(super) fn apart<G: Ord>(groups: &[G], stream: Stream, most: usize) -> [Vec<usize>; 2] {
     // Numbered as they come: what a group is called decides nothing.
     let mut numbers: BTreeMap<&G, usize> = BTreeMap::new();
     let mut members: Vec<Vec<usize>> = Vec::new();

@@ -1,12 +1,15 @@
 //! Checks that need more than one section. All faults at once.
 
-use super::networks::{Autoencoder, Denoiser, Encoder};
+use super::networks::{Autoencoder, Denoiser, Encoder, Learns};
 use super::resolve::Networks;
 use super::{Recipe, RecipeError, SCHEMA};
-use crate::evaluate::section::Evaluation;
+use crate::evaluate::Evaluation;
 use crate::models::condition::Tokens;
 use crate::models::denoiser::ClassEmbedding;
 use crate::models::encoder::ImageEncoderConfig;
+use crate::models::{Init, weights};
+use crate::random::Stream;
+use burn::tensor::Device;
 use std::path::Path;
 
 impl Recipe {
@@ -38,17 +41,20 @@ impl Recipe {
             );
         }
         for (at, evaluation) in self.evaluate.iter().enumerate() {
-            let name = evaluation.name();
-            if self.evaluate[..at].iter().any(|before| before.name() == name) {
+            let figure = evaluation.get();
+            if self.evaluate[..at].iter().any(|before| before.get().key() == figure.key()) {
+                let name = figure.name();
                 faults.push(format!("evaluate[{at}]: {name} is there twice; the report has one"));
             }
         }
-        let needs_samples = |evaluation: &&Evaluation| evaluation.needs_samples();
+        let needs_samples = |evaluation: &&Evaluation| evaluation.get().needs_samples();
         if self.sample.is_empty()
             && let Some(evaluation) = self.evaluate.iter().find(needs_samples)
         {
-            faults
-                .push(format!("evaluate: {} needs images, but sample is empty", evaluation.name()));
+            faults.push(format!(
+                "evaluate: {} needs images, but sample is empty",
+                evaluation.get().name()
+            ));
         }
         if faults.is_empty() {
             Ok(())
@@ -203,6 +209,22 @@ impl Recipe {
             faults.push(format!(
                 "denoiser.folder {found}, which does not go with condition.pooled: {pooled}"
             ));
+        }
+        if let Denoiser::Weights { learns: learns @ Learns::Named(_), .. } = &self.denoiser {
+            let mut init = Init::new(Stream::new(0, "names"), &Device::flex()).deferred();
+            let names = weights::shapes(&unet.init(&mut init));
+            let patterns = learns.patterns().unwrap_or_default();
+            let is_used = |pattern: &str| names.keys().any(|name| weights::is_named(name, pattern));
+            faults.extend(patterns.iter().filter(|pattern| !is_used(pattern)).map(|pattern| {
+                format!(
+                    "denoiser.learns: no weight of the U-Net is named {pattern:?}; expected a pattern such as \
+                     \"*.attn2.*\" for names such as {}",
+                    names.keys().next().map_or("none", String::as_str)
+                )
+            }));
+            if patterns.is_empty() {
+                faults.push("denoiser.learns is empty; expected a pattern, or All".into());
+            }
         }
         if unet.text_time.is_some() {
             faults.push(

@@ -11,7 +11,7 @@ mod ron_json;
 
 use crate::data::section::Data;
 use crate::diffusion::Diffusion;
-use crate::evaluate::section::Evaluation;
+use crate::evaluate::Evaluation;
 use crate::models::condition::Tokens;
 use crate::sample::manifold::Strategy;
 use crate::train::Train;

@@ -91,13 +91,26 @@ pub enum Denoiser {
 
 /// Which weights of a U-Net that was trained elsewhere learn. The condition's always do; the others stay as they
 /// are, to the bit.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Learns {
     /// All of them.
     #[default]
     All,
-    /// Those that look at the condition: the cross-attention of every transformer.
+    /// Those that look at the condition: the cross-attention of every transformer, `*.attn2.*`.
     CrossAttention,
+    /// Those whose names in the file follow one of these patterns; `*` stands for any text.
+    Named(Vec<String>),
+}
+
+impl Learns {
+    /// The patterns; none where all learn.
+    pub fn patterns(&self) -> Option<Vec<&str>> {
+        match self {
+            Self::All => None,
+            Self::CrossAttention => Some(vec!["*.attn2.*"]),
+            Self::Named(patterns) => Some(patterns.iter().map(String::as_str).collect()),
+        }
+    }
 }
 
 /// A vision transformer with a class token.

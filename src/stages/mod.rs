@@ -5,12 +5,12 @@
 
 mod autoencoder;
 mod clean;
+mod curves;
 mod denoiser;
 mod encode;
 mod encoder;
 mod evaluate;
 mod export;
-mod features;
 mod ingest;
 mod known;
 mod networks;
@@ -18,6 +18,7 @@ mod plan;
 mod reference;
 mod run;
 mod sample;
+mod sheets;
 mod trained;
 
 pub use clean::{Leftover, leftovers};

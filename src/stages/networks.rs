@@ -9,7 +9,7 @@ use crate::models::denoiser::Denoiser;
 use crate::models::encoder::{ImageEncoderConfig, Vit};
 use crate::models::weights::{self, StateDict};
 use crate::random::Stream;
-use crate::recipe::networks::{self, Learns};
+use crate::recipe::networks;
 use crate::recipe::resolve::Pinned;
 use crate::train::checkpoint;
 use crate::train::task::dino::Distilled;
@@ -140,11 +140,15 @@ impl Run {
         let unet = config.unet.init(&mut self.init("denoiser").deferred());
         let unet = weights::consume_state_dict(unet, self.folder_weights(DENOISER)?)
             .with_context(|| self.misfit(DENOISER))?;
-        let unet = match &self.recipe.denoiser {
-            networks::Denoiser::Weights { learns: Learns::CrossAttention, .. } => {
-                weights::freeze_but(unet, |name| name.contains(".attn2."))
-            }
-            _ => unet,
+        let patterns = match &self.recipe.denoiser {
+            networks::Denoiser::Weights { learns, .. } => learns.patterns(),
+            networks::Denoiser::Unet(_) => None,
+        };
+        let unet = match patterns {
+            Some(patterns) => weights::freeze_but(unet, |name| {
+                patterns.iter().any(|pattern| weights::is_named(name, pattern))
+            }),
+            None => unet,
         };
         let condition = config.condition.init(&mut self.init("denoiser/condition"));
         Ok(Denoiser { unet, condition })

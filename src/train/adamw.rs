@@ -2,7 +2,7 @@
 //! what a long training needs around it (accumulation, global-norm clipping, a guard against
 //! numbers that are none, exact saving).
 
-use super::parameters::{flat_values, map_flat_values, take_flat_gradients};
+use super::parameters::{flat_values, former_names, map_flat_values, take_flat_gradients};
 use burn::{
     module::Module,
     tensor::{DType, Gradients, Tensor, TensorData},
@@ -178,9 +178,12 @@ impl AdamW {
     ) -> Result<(), StateError> {
         let mut moments = BTreeMap::new();
         let mut num_used = 0;
+        let former = former_names(module);
         for (name, value) in flat_values(module) {
-            let [mean, square, steps] =
-                ["mean", "square", "steps"].map(|kind| state.get(&format!("{kind}.{name}")));
+            let [mean, square, steps] = ["mean", "square", "steps"].map(|kind| {
+                let entry = |name: &String| state.get(&format!("{kind}.{name}"));
+                entry(&name).or_else(|| entry(former.get(&name)?))
+            });
             let (mean, square, steps) = match (mean, square, steps) {
                 (None, None, None) => continue,
                 (Some(mean), Some(square), Some(steps)) => (mean, square, steps),

@@ -1,19 +1,20 @@
-//! A module as a list of named, flat, plain tensors.
+//! A module as a list of flat, plain tensors, named as weights are.
 
+use crate::models::weights::Path;
 use burn::{
     module::{Module, ModuleMapper, ModuleVisitor, Param},
     tensor::{Gradients, Tensor},
 };
 use std::collections::BTreeMap;
 
-/// Every float parameter by its dotted name, flat and off the autodiff graph. Copies nothing.
+/// Every float parameter by its name, flat and off the autodiff graph. Copies nothing.
 pub(super) fn flat_values<M: Module>(module: &M) -> BTreeMap<String, Tensor<1>> {
     let mut values = Values::default();
     module.visit(&mut values);
     values.by_name
 }
 
-/// Takes the gradient of every parameter that has one, by dotted name, flat.
+/// Takes the gradient of every parameter that has one, by name, flat.
 pub(super) fn take_flat_gradients<M: Module>(
     module: &M,
     gradients: &mut Gradients,
@@ -33,21 +34,34 @@ pub(super) fn map_flat_values<M: Module>(
     module.map(&mut Mapped { path: Path::default(), map })
 }
 
-/// Where a traversal stands.
+/// The names of parameters as optimizer states had them that were saved before their names were those of the weights,
+/// by today's names: the path through the structs, variants of enums included.
+pub(super) fn former_names<M: Module>(module: &M) -> BTreeMap<String, String> {
+    let mut names = Names::default();
+    module.visit(&mut names);
+    names.former
+}
+
 #[derive(Default)]
-struct Path(Vec<String>);
+struct Names {
+    path: Path,
+    whole: Vec<String>,
+    former: BTreeMap<String, String>,
+}
 
-impl Path {
-    fn enter(&mut self, name: &str) {
-        self.0.push(name.to_owned());
+impl ModuleVisitor for Names {
+    fn enter_module(&mut self, name: &str, container: &str) {
+        self.path.enter(name, container);
+        self.whole.push(name.to_owned());
     }
 
-    fn leave(&mut self) {
-        self.0.pop();
+    fn exit_module(&mut self, _name: &str, _container: &str) {
+        self.path.exit();
+        self.whole.pop();
     }
 
-    fn name(&self) -> String {
-        self.0.join(".")
+    fn visit_float<const D: usize>(&mut self, _param: &Param<Tensor<D>>) {
+        self.former.insert(self.path.name(), self.whole.join("."));
     }
 }
 
@@ -63,12 +77,12 @@ struct Values {
 }
 
 impl ModuleVisitor for Values {
-    fn enter_module(&mut self, name: &str, _container: &str) {
-        self.path.enter(name);
+    fn enter_module(&mut self, name: &str, container: &str) {
+        self.path.enter(name, container);
     }
 
     fn exit_module(&mut self, _name: &str, _container: &str) {
-        self.path.leave();
+        self.path.exit();
     }
 
     fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
@@ -83,12 +97,12 @@ struct TakenGradients<'a> {
 }
 
 impl ModuleVisitor for TakenGradients<'_> {
-    fn enter_module(&mut self, name: &str, _container: &str) {
-        self.path.enter(name);
+    fn enter_module(&mut self, name: &str, container: &str) {
+        self.path.enter(name, container);
     }
 
     fn exit_module(&mut self, _name: &str, _container: &str) {
-        self.path.leave();
+        self.path.exit();
     }
 
     fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
@@ -104,12 +118,12 @@ struct Mapped<'a> {
 }
 
 impl ModuleMapper for Mapped<'_> {
-    fn enter_module(&mut self, name: &str, _container: &str) {
-        self.path.enter(name);
+    fn enter_module(&mut self, name: &str, container: &str) {
+        self.path.enter(name, container);
     }
 
     fn exit_module(&mut self, _name: &str, _container: &str) {
-        self.path.leave();
+        self.path.exit();
     }
 
     fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {

@@ -96,7 +96,13 @@ fn a_unet_of_the_reference_is_tuned_and_what_does_not_learn_stays_to_the_bit() {
     let base = home.path().join("unet/diffusion_pytorch_model.safetensors");
     fs::write(&base, halves(&unet)).unwrap();
     // Its latents have four channels, as the autoencoder's.
-    done(&mut recipe(home.path(), "Weights(folder: \"unet\", learns: CrossAttention)"));
+    let learns = |patterns: &str| format!("Weights(folder: \"unet\", learns: Named([{patterns}]))");
+    let refused = ended(&mut recipe(home.path(), &learns("\"*.attn2.*\", \"*.attn3.*\"")));
+    assert_eq!(refused.code, Some(2));
+    let sentence =
+        "denoiser.learns: no weight of the U-Net is named \"*.attn3.*\"; expected a pattern";
+    assert!(refused.stderr.contains(sentence), "{}", refused.stderr);
+    done(&mut recipe(home.path(), &learns("\"*.attn2.*\"")));
     let run = home.path().join("checkpoints/foreign");
     let checkpoint = newest(&run, "denoiser");
     for which in ["model", "ema"] {

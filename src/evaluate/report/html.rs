@@ -1,15 +1,17 @@
-use super::glossary::{Group, groups};
-use super::tiles::{Tile, tiles};
-use super::{Figure, Page, Picture, Report, plot};
+use super::{Page, Picture, Report, plot};
+use crate::evaluate::finding::{Entry, Figure, Finding, Found, Tile};
+use crate::evaluate::words::{count, percent};
 use std::fmt::Write;
 
 /// The page as one self-contained HTML document: no scripts, nothing fetched.
 pub fn html(page: &Page) -> String {
     let recipe = escape(&page.report.recipe);
     let mut sections: Vec<(&str, &str, String)> =
-        vec![("summary", "Summary", summary(&tiles(&page.report)))];
-    if !page.pictures.is_empty() {
-        sections.push(("pictures", "Pictures", pictures(&page.pictures)));
+        vec![("summary", "Summary", summary(&page.report.findings))];
+    let found = page.report.findings.iter().flat_map(|finding| &finding.pictures);
+    let shown: Vec<&Picture> = found.chain(&page.pictures).collect();
+    if !shown.is_empty() {
+        sections.push(("pictures", "Pictures", pictures(&shown)));
     }
     if !page.curves.is_empty() {
         sections.push(("training", "Training", curves(page)));
@@ -17,7 +19,7 @@ pub fn html(page: &Page) -> String {
     if !page.report.stages.is_empty() {
         sections.push(("stages", "Stages", stages(&page.report)));
     }
-    sections.push(("figures", "All figures", figures(&groups(&page.report))));
+    sections.push(("figures", "All figures", figures(&page.report.findings)));
     sections.push(("provenance", "Provenance", provenance(page)));
     let (mut links, mut body) = (String::new(), String::new());
     for (id, title, content) in &sections {
@@ -45,9 +47,11 @@ pub fn html(page: &Page) -> String {
     )
 }
 
-fn summary(tiles: &[Tile]) -> String {
+fn summary(findings: &[Finding]) -> String {
+    let mut tiles: Vec<&Tile> = findings.iter().flat_map(|finding| &finding.tiles).collect();
+    tiles.sort_by_key(|tile| tile.rank);
     let mut out = String::from("<div class=\"tiles\">\n");
-    for tile in tiles {
+    for tile in &tiles {
         let meter = tile.meter.as_ref().map_or(String::new(), |meter| {
             let place = |value: f64| value.clamp(0.0, 1.0) * 100.0;
             let marks: String = meter
@@ -83,7 +87,7 @@ fn summary(tiles: &[Tile]) -> String {
     out
 }
 
-fn pictures(pictures: &[Picture]) -> String {
+fn pictures(pictures: &[&Picture]) -> String {
     let mut out = String::from("<div class=\"pictures\">\n");
     for picture in pictures {
         // A PNG has its width and height at bytes 16 and 20; the browser then keeps the place free.
@@ -163,32 +167,42 @@ fn cell(figure: &Figure, format: impl Fn(f64) -> String) -> String {
     }
 }
 
-fn figures(groups: &[Group]) -> String {
+fn figures(findings: &[Finding]) -> String {
     let mut out = String::from("<div class=\"groups\">\n");
-    for group in groups {
+    for group in findings.chunk_by(|a, b| a.title == b.title) {
         _ = writeln!(
             out,
             "<table class=\"figures\">\n<caption>{}</caption>\n<thead class=\"hidden\"><tr><th \
              scope=\"col\">Figure</th><th scope=\"col\">Value</th></tr></thead>\n<tbody>",
-            escape(group.title)
+            escape(group[0].title)
         );
-        for row in &group.rows {
-            let reason = row.reason.as_ref().map_or(String::new(), |reason| {
-                format!("<span class=\"reason\">Not available: {}.</span> ", escape(reason))
-            });
-            _ = writeln!(
-                out,
-                "<tr><th scope=\"row\">{}<span class=\"definition\">{reason}{}</span><code>{}</code>\
-                 </th><td class=\"num\">{}</td></tr>",
-                escape(row.name),
-                escape(&row.definition),
-                escape(row.key),
-                escape(&row.value)
-            );
+        for finding in group {
+            finding.entries.iter().for_each(|entry| row(&mut out, &finding.key, entry));
         }
         out += "</tbody>\n</table>\n";
     }
     out + "</div>\n"
+}
+
+/// A value of the section `key`, if there are words for it.
+fn row(out: &mut String, key: &str, entry: &Entry) {
+    let Some(words) = &entry.words else { return };
+    let reason = match &entry.value {
+        Found::Figure(Figure::Missing(reason)) => {
+            format!("<span class=\"reason\">Not available: {}.</span> ", escape(reason))
+        }
+        _ => String::new(),
+    };
+    _ = writeln!(
+        out,
+        "<tr><th scope=\"row\">{}<span class=\"definition\">{reason}{}</span><code>{}.{}</code>\
+         </th><td class=\"num\">{}</td></tr>",
+        escape(words.name),
+        escape(&words.definition),
+        escape(key),
+        escape(&entry.key),
+        escape(&words.value)
+    );
 }
 
 fn provenance(page: &Page) -> String {
@@ -227,41 +241,6 @@ pub(super) fn escape(text: &str) -> String {
             '\0' => {}
             _ => out.push(letter),
         }
-    }
-    out
-}
-
-/// Three significant digits, more only before the point: `0.240`, `27.1`, `5000`, `4.12e-5`.
-pub(super) fn number(value: f64) -> String {
-    match value.abs() {
-        0.0 => "0".to_owned(),
-        100.0.. => format!("{value:.0}"),
-        10.0.. => format!("{value:.1}"),
-        1.0.. => format!("{value:.2}"),
-        0.1.. => format!("{value:.3}"),
-        0.01.. => format!("{value:.4}"),
-        0.001.. => format!("{value:.5}"),
-        _ => format!("{value:.2e}"),
-    }
-}
-
-/// A share in [0, 1] as `21 %`; one decimal below 10 % and just below 100 %.
-pub(super) fn percent(share: f64) -> String {
-    let hundredths = share * 100.0;
-    let is_fine = hundredths != 0.0 && hundredths < 9.95 || hundredths > 99.0 && hundredths < 100.0;
-    let digits = if is_fine { format!("{hundredths:.1}") } else { format!("{hundredths:.0}") };
-    format!("{digits}\u{a0}%")
-}
-
-/// A count with thin spaces between its thousands.
-pub(super) fn count(count: u64) -> String {
-    let digits = count.to_string();
-    let mut out = String::new();
-    for (at, digit) in digits.chars().enumerate() {
-        if at > 0 && (digits.len() - at).is_multiple_of(3) {
-            out.push('\u{202f}');
-        }
-        out.push(digit);
     }
     out
 }
@@ -324,8 +303,14 @@ mod tests {
         let evil = "<img src=x onerror=alert(1)>\"'&";
         let mut page = sample();
         page.report.recipe = evil.into();
-        page.report.frechet_distance.value = Figure::missing(evil);
-        page.report.frechet_distance.sets.extractor = evil.into();
+        page.report.findings[0].figure(
+            "evil",
+            &Figure::missing(evil),
+            |_| evil.into(),
+            "Evil",
+            evil,
+        );
+        page.report.findings[0].key = evil.into();
         page.report.stages[0].name = evil.into();
         page.report.stages[0].seconds = Figure::missing(evil);
         page.pictures[0].title = evil.into();
@@ -344,25 +329,12 @@ mod tests {
     #[test]
     fn an_empty_page_is_a_page() {
         let page = html(&Page::default());
-        assert!(page.contains("Not available: not evaluated.") && !page.contains("NaN"));
+        assert!(page.contains("<h2 id=\"figures-title\">") && !page.contains("NaN"));
         assert!(!page.contains("id=\"pictures\""));
     }
 
     #[test]
-    fn numbers_read_well() {
-        let numbers = [0.0, 0.24, 27.1, 1.10, 5000.4, 0.01, 4.123e-5, -0.2504, 100.0, 0.9991];
-        let expected =
-            ["0", "0.240", "27.1", "1.10", "5000", "0.0100", "4.12e-5", "-0.250", "100", "0.999"];
-        assert_eq!(numbers.map(number), expected);
-        let shares = [0.0, 0.0078125, 0.21, 1.0, 0.996].map(percent);
-        assert_eq!(
-            shares,
-            ["0", "0.8", "21", "100", "99.6"].map(|digits| format!("{digits}\u{a0}%"))
-        );
-        assert_eq!(
-            [7, 1000, 64_000_000].map(count),
-            ["7", "1\u{202f}000", "64\u{202f}000\u{202f}000"]
-        );
+    fn times_read_well() {
         let times =
             [2.13, 59.96, 263.0, 7260.0].map(duration).map(|text| text.replace('\u{a0}', " "));
         assert_eq!(times, ["2.1 s", "1 min 00 s", "4 min 23 s", "2 h 01 min"]);

@@ -7,7 +7,7 @@ use std::path::Path;
 pub struct Page {
     /// The figures.
     pub report: Report,
-    /// Contact sheets and the like, in order.
+    /// Contact sheets and the like, in order, beside those that figures made.
     pub pictures: Vec<Picture>,
     /// Losses, learning rates and the like, in order.
     pub curves: Vec<Curve>,
@@ -55,9 +55,7 @@ pub struct Series {
 impl Page {
     /// Writes `report.json` and `report.html` into `folder`, each complete or not at all.
     pub fn write(&self, folder: &Path) -> Result<(), ArtifactError> {
-        let mut json = serde_json::to_string_pretty(&self.report)
-            .expect("a report has string keys and finite numbers");
-        json.push('\n');
+        let json = format!("{:#}\n", self.report.json());
         artifact::write_file(&folder.join("report.json"), json.as_bytes())?;
         artifact::write_file(&folder.join("report.html"), html(self).as_bytes())
     }
@@ -71,6 +69,8 @@ mod tests {
     use super::super::*;
     use super::{Page, Picture, Series};
     use crate::data::picture::{Contents, Depth, Provenance, contact_sheet, gray_png};
+    use crate::evaluate::finding::{Finding, Meter, Taken, Tile};
+    use crate::evaluate::words::{number, percent};
     use crate::random::Stream;
 
     /// A page with invented figures, as a run would fill it.
@@ -80,86 +80,26 @@ mod tests {
             seconds: seconds.into(),
             images_per_second: rate.into(),
         };
-        let sets = |extractor: &str, self_referential| Sets {
-            extractor: extractor.into(),
-            self_referential,
-            samples: Taken::new(128, 136),
-            images: Taken::new(128, 1024),
-            real_vs_real_images: 128,
-        };
-        let overlap = |shares: [f64; 4]| {
-            let [precision, recall, density, coverage] = shares.map(Figure::from);
-            Overlap { precision, recall, density, coverage }
-        };
-        let likeness = |values: [f64; 5]| {
-            let [mean, median, p95, p99, max] = values.map(Figure::from);
-            Likeness { mean, median, p95, p99, max }
-        };
+        let mut fidelity = Finding::new("condition_fidelity", "Condition fidelity");
+        let top1 = Figure::Known(0.21);
+        fidelity.figure("top1", &top1, percent, "Top-1", "How often an image finds its source.");
+        fidelity.figure("chance", &Figure::Known(1.0 / 128.0), percent, "Chance", "By chance.");
+        fidelity.tiles.push(Tile {
+            rank: 0,
+            label: "Condition fidelity",
+            value: top1.shown(percent),
+            reason: None,
+            beside: vec![("Chance", percent(1.0 / 128.0))],
+            meaning: "How often an image finds its source.".into(),
+            meter: Meter::new(&top1, &[&Figure::Known(1.0 / 128.0)]),
+        });
+        let mut frechet = Finding::new("frechet_distance", "Generated and real images as sets");
+        let few = Err(crate::metric::Refusal::TooFew { found: 128, needed: 192 }).into();
+        frechet.figure("value", &few, number, "Fréchet distance", "Less is better.");
+        frechet.taken("images", Taken::new(128, 1024));
         let report = Report {
             recipe: "quickstart".into(),
-            encoder: EncoderFigures {
-                effective_rank: 9.1.into(),
-                mean_cosine: 0.31.into(),
-                knn_accuracy: 0.71.into(),
-                knn_accuracy_untrained: 0.58.into(),
-                images: Taken::new(128, 128),
-                knn_images: Taken::new(1000, 1152),
-            },
-            autoencoder: AutoencoderFigures {
-                psnr_db: 27.1.into(),
-                ms_ssim: 0.95.into(),
-                images: Taken::new(128, 128),
-            },
-            denoiser: DenoiserFigures {
-                validation_loss_first: 1.1.into(),
-                validation_loss_last: 0.24.into(),
-                images_seen: 5000,
-            },
-            condition_fidelity: ConditionFidelity {
-                candidates: Taken::new(128, 130),
-                top1: 0.21.into(),
-                chance: (1.0 / 128.0).into(),
-                top1_null: 0.01.into(),
-                top1_autoencoder: 0.93.into(),
-                pixel_top1: 0.19.into(),
-                pixel_top1_null: 0.01.into(),
-            },
-            frechet_distance: FrechetFigures {
-                value: Err(crate::metric::Refusal::TooFew { found: 128, needed: 192 }).into(),
-                real_vs_real: 4.0.into(),
-                sets: sets("dino:3f7a90c2", true),
-            },
-            kernel_distance: KernelFigures {
-                value: 0.01.into(),
-                std: 0.002.into(),
-                subset_size: 100,
-                real_vs_real: 1e-4.into(),
-                sets: sets("xray-densenet121:3f7a90c2", false),
-            },
-            coverage: CoverageFigures {
-                overlap: overlap([0.8, 0.5, 0.9, 0.7]),
-                real_vs_real: overlap([0.85, 0.84, 1.0, 0.96]),
-                sets: sets("dino:3f7a90c2", true),
-            },
-            diversity: DiversityFigures {
-                ms_ssim: 0.41.into(),
-                ms_ssim_real: 0.38.into(),
-                scales: 3,
-                pairs: 500,
-                samples: Taken::new(136, 136),
-                images: Taken::new(136, 1024),
-            },
-            nearest_train: NearestTrain {
-                samples: likeness([0.93, 0.94, 0.96, 0.97, 0.98]),
-                valid: Likeness {
-                    p99: Err(crate::metric::Refusal::TooFew { found: 64, needed: 100 }).into(),
-                    ..likeness([0.95, 0.95, 0.97, 0.0, 0.98])
-                },
-                above_valid_p99: 2.0.into(),
-                num_samples: Taken::new(136, 136),
-                num_valid: Taken::new(64, 64),
-                num_train: Taken::new(1000, 1024),
-            },
+            findings: vec![fidelity, frechet],
             stages: vec![
                 stage("ingest", 2.1, 609.5),
                 stage("encoder", 101.2, 79.1),
@@ -304,6 +244,10 @@ mod tests {
         let json = std::fs::read_to_string(folder.path().join("report.json")).unwrap();
         let json: serde_json::Value = serde_json::from_str(&json).unwrap();
         assert_eq!(json["recipe"], "quickstart");
+        assert_eq!(json["condition_fidelity"]["top1"], 0.21);
+        assert_eq!(json["frechet_distance"]["value"], serde_json::Value::Null);
+        assert_eq!(json["frechet_distance"]["images_available"], 1024);
+        assert_eq!(json["stages"][5]["images_per_second"], serde_json::Value::Null);
         let page = std::fs::read_to_string(folder.path().join("report.html")).unwrap();
         assert!(page.starts_with("<!doctype html>") && page.ends_with("</html>\n"));
         assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 2);

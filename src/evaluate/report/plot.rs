@@ -1,7 +1,8 @@
 //! Line plots as inline SVG, coloured by the page's style sheet.
 
-use super::html::{escape, number};
+use super::html::escape;
 use super::{Curve, Series};
+use crate::evaluate::words::number;
 use std::fmt::Write;
 
 /// The drawing's size in its own units, about one CSS pixel each.

@@ -62,6 +62,20 @@ pub fn freeze_but<M: Module>(module: M, learns: impl Fn(&str) -> bool) -> M {
     module.map(&mut Freeze { path: Path::default(), learns })
 }
 
+/// Does `name` follow `pattern`, in which a `*` stands for any text, none included?
+pub fn is_named(name: &str, pattern: &str) -> bool {
+    let mut parts = pattern.split('*');
+    let first = parts.next().unwrap_or_default();
+    let Some(mut rest) = name.strip_prefix(first) else { return false };
+    let mut parts: Vec<&str> = parts.collect();
+    let Some(last) = parts.pop() else { return rest.is_empty() };
+    for part in parts {
+        let Some(at) = rest.find(part) else { return false };
+        rest = &rest[at + part.len()..];
+    }
+    rest.ends_with(last)
+}
+
 /// How many numbers `module` learns or holds, without drawing any that are still undrawn.
 pub fn num_parameters<M: Module>(module: &M) -> usize {
     module.num_params()
@@ -138,12 +152,12 @@ fn list<T>(what: &str, faults: &[T], name: impl Fn(&T) -> String) -> Option<Stri
 
 /// Where in the module tree a visit is, as PyTorch would spell it.
 #[derive(Default)]
-struct Path(Vec<Option<String>>);
+pub(crate) struct Path(Vec<Option<String>>);
 
 impl Path {
     /// A field `at_2` stands for the numbered entry 2 of a PyTorch `Sequential`, `self_` for `self`, which
     /// Rust keeps to itself; which variant an enum is in has no name there.
-    fn enter(&mut self, name: &str, container_type: &str) {
+    pub(crate) fn enter(&mut self, name: &str, container_type: &str) {
         if container_type.starts_with("Enum:") {
             return self.0.push(None);
         }
@@ -154,11 +168,11 @@ impl Path {
         self.0.push(Some(name.to_owned()));
     }
 
-    fn exit(&mut self) {
+    pub(crate) fn exit(&mut self) {
         self.0.pop();
     }
 
-    fn name(&self) -> String {
+    pub(crate) fn name(&self) -> String {
         self.0.iter().flatten().map(String::as_str).collect::<Vec<_>>().join(".")
     }
 }
@@ -277,5 +291,25 @@ impl<F: Fn(&str) -> bool> ModuleMapper for Freeze<F> {
     fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
         let learns = (self.learns)(&self.path.name());
         param.set_require_grad(learns)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_star_stands_for_any_text() {
+        let name = "down_blocks.1.attentions.0.attn2.to_k.weight";
+        for pattern in
+            ["*", "*.attn2.*", "down_*", "*.weight", name, "*1*0*to_k*", "down_blocks.*.weight*"]
+        {
+            assert!(is_named(name, pattern), "{pattern}");
+        }
+        for pattern in ["", "attn2", "*.attn1.*", "*.bias", "up_*", "*to_k*attn2*", "down_blocks.1"]
+        {
+            assert!(!is_named(name, pattern), "{pattern}");
+        }
+        assert!(!is_named("aba", "ab*ba"), "the ends do not share letters");
     }
 }

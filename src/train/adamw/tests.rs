@@ -212,3 +212,43 @@ fn bad_numbers_have_their_sentence() {
     };
     assert_eq!(wrong.check().len(), 5);
 }
+
+/// States that were saved under the path through the structs are still read.
+#[test]
+fn a_state_under_former_names_is_read() {
+    use crate::models::denoiser::{ClassEmbedding, UnetConfig};
+    use crate::models::{Init, weights};
+    use crate::random::Stream;
+    let config = UnetConfig {
+        block_out_channels: vec![4],
+        layers_per_block: 1,
+        attention: vec![false],
+        attention_head_dim: vec![2],
+        cross_attention_dim: 4,
+        norm_num_groups: 2,
+        class_embedding: Some(ClassEmbedding::SimpleProjection(6)),
+        ..UnetConfig::default()
+    };
+    let unet = config.init(&mut Init::new(Stream::new(1, "unet"), &Device::flex()));
+    let former = former_names(&unet);
+    let names: Vec<String> = weights::shapes(&unet).into_keys().collect();
+    assert_eq!(
+        former.keys().cloned().collect::<Vec<_>>(),
+        names,
+        "the names are those of the weights"
+    );
+    let changed: Vec<_> = former.iter().filter(|(name, former)| name != former).collect();
+    assert!(!changed.is_empty());
+    let mut state = std::collections::BTreeMap::new();
+    for (name, shape) in weights::shapes(&unet) {
+        let (len, former) = (shape.iter().product::<usize>(), &former[&name]);
+        for (kind, value) in [("mean", 0.5f32), ("square", 0.25)] {
+            state.insert(format!("{kind}.{former}"), TensorData::new(vec![value; len], [len]));
+        }
+        state.insert(format!("steps.{former}"), TensorData::new(vec![3i64], [1]));
+    }
+    let mut optimizer = AdamW::new(AdamWConfig::default());
+    optimizer.load_state_dict(&unet, &state).unwrap();
+    assert!(optimizer.state_dict().contains_key(&format!("mean.{}", changed[0].0)));
+    assert_eq!(optimizer.state_dict().len(), state.len());
+}

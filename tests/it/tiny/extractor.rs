@@ -31,8 +31,9 @@ fn write(folder: &Path, seed: u64) {
 fn evaluate(home: &Path) -> Command {
     let features =
         format!("features: XrayDenseNet(folder: \"{}\")", home.join("densenet").display());
-    let list =
-        format!("evaluate=[Frechet({features}), Kernel(subset_size: 32, {features}), Coverage()]");
+    let list = format!(
+        "evaluate=[Frechet(), Frechet({features}), Kernel(subset_size: 32, {features}), Coverage()]"
+    );
     let mut command = umbra();
     command.args(["evaluate", "recipes/tiny.ron", "--set", &list, "--checkpoints"]);
     command.arg(home.join("checkpoints"));
@@ -51,12 +52,14 @@ fn a_foreign_network_judges_and_is_named() {
     let ended_first = done(&mut evaluate(home.path()));
     assert_eq!(ended_first.stderr.matches("up to date").count(), 6, "{}", ended_first.stderr);
     let first = report();
-    for figure in ["frechet_distance", "kernel_distance"] {
+    for figure in ["frechet_distance_xray_densenet", "kernel_distance_xray_densenet"] {
         let hash = blake3::hash(&fs::read(folder.join("model.safetensors")).unwrap()).to_hex();
         assert_eq!(first[figure]["extractor"], format!("xray-densenet7:{}", &hash[..12]));
         assert_eq!(first[figure]["self_referential"], false);
         assert!(first[figure]["value"].is_number(), "{first:#}");
     }
+    // Two networks, two rows.
+    assert_eq!(first["frechet_distance"]["self_referential"], true);
     assert!(first["coverage"]["extractor"].as_str().unwrap().starts_with("dino:"));
     assert_eq!(first["coverage"]["self_referential"], true);
 
@@ -67,8 +70,10 @@ fn a_foreign_network_judges_and_is_named() {
     let ended_other = done(&mut evaluate(home.path()));
     assert_eq!(ended_other.stderr.matches("up to date").count(), 6, "{}", ended_other.stderr);
     let other = report();
-    assert_ne!(other["frechet_distance"]["extractor"], first["frechet_distance"]["extractor"]);
-    assert_ne!(other["frechet_distance"]["value"], first["frechet_distance"]["value"]);
+    let figure = "frechet_distance_xray_densenet";
+    assert_ne!(other[figure]["extractor"], first[figure]["extractor"]);
+    assert_ne!(other[figure]["value"], first[figure]["value"]);
+    assert_eq!(other["frechet_distance"], first["frechet_distance"]);
 
     // Damaged: told before any stage. Gone: a fault of the recipe.
     let weights = folder.join("model.safetensors");
@@ -81,6 +86,6 @@ fn a_foreign_network_judges_and_is_named() {
     fs::remove_file(&weights).unwrap();
     let gone = ended(&mut evaluate(home.path()));
     assert_eq!(gone.code, Some(2), "{}", gone.stderr);
-    let expected = format!("evaluate[0]: Frechet: {} is missing", weights.display());
+    let expected = format!("evaluate[1]: Frechet: {} is missing", weights.display());
     assert!(gone.stderr.contains(&expected), "{}", gone.stderr);
 }

@@ -56,7 +56,7 @@ fn the_report_has_every_figure_or_its_reason() {
         is_figure(&report, place);
     }
     let integer = |place: &str| report.pointer(place).and_then(Value::as_u64);
-    assert_eq!(integer("/schema"), Some(2));
+    assert_eq!(integer("/schema"), Some(3));
     assert_eq!(integer("/denoiser/images_seen"), Some(1280));
     assert_eq!(integer("/condition_fidelity/candidates"), Some(16));
     assert_eq!(integer("/frechet_distance/samples"), Some(72));
@@ -67,6 +67,10 @@ fn the_report_has_every_figure_or_its_reason() {
     assert_eq!(report["frechet_distance"]["self_referential"], true);
     assert!(report["frechet_distance"]["extractor"].as_str().unwrap().starts_with("dino:"));
     assert_eq!(report["condition_fidelity"]["chance"], 1.0 / 16.0);
+    let interval = report["condition_fidelity"]["top1_interval"].as_array().unwrap();
+    let [low, high] = [0, 1].map(|at| interval[at].as_f64().unwrap());
+    let top1 = report["condition_fidelity"]["top1"].as_f64().unwrap();
+    assert!(low < high && (low..=high).contains(&top1), "{interval:?} {top1}");
     let stages = report["stages"].as_array().unwrap();
     let names: Vec<&str> = stages.iter().map(|stage| stage["name"].as_str().unwrap()).collect();
     assert_eq!(

@@ -1,10 +1,10 @@
 //! Images for figures: real ones read on all threads, drawn ones with what they came from.
 
+use super::figures::fidelity::THUMBNAIL;
 use crate::data::catalog::Entry;
 use crate::data::image::{Rect, Square};
 use crate::data::radiographs::Radiographs;
 use crate::encode;
-use crate::evaluate::fidelity::THUMBNAIL;
 use crate::metric::{self, Area};
 use crate::sample::stage::{self, Sample};
 use anyhow::Result;
@@ -12,12 +12,15 @@ use rayon::prelude::*;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
+/// Images that networks see at once. Part of the meaning: which images share a batch decides rounding in the last bit.
+pub(super) const BATCH: usize = 16;
+
 /// Images that are read before networks see them: enough for many threads, and 128 MiB at 512 pixels.
-pub(in crate::stages) const READ_AHEAD: usize = 128;
+pub(super) const READ_AHEAD: usize = 128;
 
 /// What `each` makes of the images at `indices`, in their order. Reads on all threads; none of the images stays in
 /// memory. Fails where a signal came first.
-pub(in crate::stages) fn map_images<T: Send>(
+pub(super) fn map_images<T: Send>(
     images: &Radiographs,
     indices: &[usize],
     each: impl Fn(&Square) -> T + Sync,
@@ -30,29 +33,29 @@ pub(in crate::stages) fn map_images<T: Send>(
 }
 
 /// The images that the sample stage has drawn; read when they are asked for.
-pub(in crate::stages) struct Drawn {
+pub struct Drawn {
     folder: PathBuf,
     rows: Vec<Sample>,
 }
 
 impl Drawn {
     /// None of them.
-    pub(super) fn nothing() -> Self {
+    pub fn nothing() -> Self {
         Self { folder: PathBuf::new(), rows: Vec::new() }
     }
 
     /// Those of the table in `folder`.
-    pub(super) fn open(folder: &Path) -> Result<Self> {
+    pub fn open(folder: &Path) -> Result<Self> {
         Ok(Self { folder: folder.to_owned(), rows: stage::read_table(folder)? })
     }
 
     /// Images.
-    pub(in crate::stages) fn len(&self) -> usize {
+    pub(super) fn len(&self) -> usize {
         self.rows.len()
     }
 
     /// The image at `index`, in [0, 1]. Fails where a signal came first.
-    pub(in crate::stages) fn pixels(&self, index: usize) -> Result<Vec<f32>> {
+    pub(super) fn pixels(&self, index: usize) -> Result<Vec<f32>> {
         metric::unless_stopped()?;
         stage::read_image(&self.folder, &self.rows[index])
     }

@@ -1,21 +1,23 @@
 //! Real and generated images as each network sees them that measures a distance between the two sets.
 
-use super::evaluate::images::{Drawn, READ_AHEAD, map_images};
-use super::{ENCODER, Run, sample};
+use super::evidence::Evidence;
+use super::extractor::{Extractor, Network};
+use super::finding::{Finding, Taken};
+use super::images::{self, READ_AHEAD, map_images};
+use super::subset;
+use super::words::{count, of};
 use crate::artifact;
 use crate::data::catalog::PatientKey;
-use crate::data::radiographs::Radiographs;
 use crate::encode::Embedder;
-use crate::evaluate::extractor::{Extractor, Network};
-use crate::evaluate::report::{self, Taken};
-use crate::evaluate::subset;
 use crate::metric::{self, Features};
 use crate::random::Stream;
-use crate::telemetry::progress;
+use crate::telemetry::Watch;
 use anyhow::{Context, Result};
 use burn::tensor::Device;
 use rayon::prelude::*;
-use std::collections::{BTreeMap, BTreeSet};
+
+/// The table of a report in which figures of sets stand.
+pub(super) const TITLE: &str = "Generated and real images as sets";
 
 /// Images that a foreign network sees at once: those for 299 × 299 pixels keep large maps.
 const BATCH: usize = 8;
@@ -68,64 +70,31 @@ impl Sets {
     }
 
     /// What the report says of a comparison.
-    pub(super) fn described(&self, compared: &Compared<'_>) -> report::Sets {
+    pub(super) fn described(&self, compared: &Compared<'_>) -> Described {
         let [num_generated, num_real] = self.available;
-        report::Sets {
+        Described {
             extractor: self.extractor.clone(),
-            self_referential: self.is_own,
+            is_own: self.is_own,
             samples: Taken::new(compared.generated.len(), num_generated),
             images: Taken::new(compared.real.len(), num_real),
-            real_vs_real_images: compared.real_vs_real[0].len() as u64,
+            real_vs_real: compared.real_vs_real[0].len() as u64,
         }
     }
-}
 
-impl Run {
-    /// Opens every network that the recipe measures with: a night of training should not end with the news that
-    /// a file is damaged.
-    pub(super) fn check_extractors(&self) -> Result<()> {
-        for extractor in self.extractors() {
-            extractor.open(&self.place.data_root, &self.place.device)?;
-        }
-        Ok(())
-    }
-
-    /// The hashes of their weights, in a fixed order.
-    pub(super) fn extractor_hashes(&self) -> Result<Vec<String>> {
-        let files =
-            self.extractors().into_iter().filter_map(|it| it.weights(&self.place.data_root));
-        files.map(|path| Ok(artifact::file_hash(&path)?)).collect()
-    }
-
-    /// The sets for every network the recipe names. Fails where a signal came first.
-    pub(super) fn feature_sets(
-        &self,
-        encoder: &Embedder,
-        train: &Radiographs,
-        samples: &Drawn,
-    ) -> Result<BTreeMap<&Extractor, Sets>> {
-        let of = |extractor| Ok((extractor, self.sets_of(extractor, encoder, train, samples)?));
-        self.extractors().into_iter().map(of).collect()
-    }
-
-    fn sets_of(
-        &self,
-        extractor: &Extractor,
-        encoder: &Embedder,
-        train: &Radiographs,
-        samples: &Drawn,
-    ) -> Result<Sets> {
-        let eye = Eye::open(self, extractor, encoder)?;
-        let most = self.most_images(extractor).min(samples.len());
+    /// The sets of `evidence` through `extractor`. Fails where a signal came first.
+    pub(super) fn of(extractor: &Extractor, evidence: &Evidence<'_>) -> Result<Self> {
+        let Evidence { train, samples, device, seed, .. } = *evidence;
+        let eye = Eye::open(extractor, evidence)?;
+        let most = evidence.most_images(extractor).min(samples.len());
         let patients: Vec<PatientKey> = train.entries().iter().map(|it| it.patient).collect();
-        let stream = |name| Stream::new(self.recipe.seed, name);
+        let stream = |name| Stream::new(seed, name);
         let [mut real, second] = subset::apart(&patients, stream("evaluate/real"), most);
         let first_side = real.len();
         real.extend(second);
         let generated = subset::shuffled(stream("evaluate/generated"), samples.len(), most);
 
-        let bar = progress::bar("features", 0, (real.len() + generated.len()) as u64);
-        let mut sets = Sets {
+        let watch = Watch::new("features", 0, (real.len() + generated.len()) as u64);
+        let mut sets = Self {
             extractor: eye.name.clone(),
             is_own: matches!(eye.kind, Kind::Own(_)),
             width: eye.width(),
@@ -137,29 +106,65 @@ impl Run {
         for batch in real.chunks(READ_AHEAD) {
             // Generated images have been through files of 8 bits; the difference must not tell.
             let images = map_images(train, batch, |square| eight_bits(&square.pixels))?;
-            sets.real.extend(eye.embed(&images, train.size(), &self.place.device)?);
-            bar.inc(batch.len() as u64);
+            sets.real.extend(eye.embed(&images, train.size(), device)?);
+            watch.advance(batch.len() as u64)?;
         }
         for batch in generated.chunks(READ_AHEAD) {
             let images: Vec<Vec<f32>> =
                 batch.par_iter().map(|&at| samples.pixels(at)).collect::<Result<_>>()?;
-            sets.generated.extend(eye.embed(&images, train.size(), &self.place.device)?);
-            bar.inc(batch.len() as u64);
+            sets.generated.extend(eye.embed(&images, train.size(), device)?);
+            watch.advance(batch.len() as u64)?;
         }
-        bar.finish_and_clear();
         Ok(sets)
     }
+}
 
-    /// The most images on a side that any figure wants to see through `extractor`.
-    fn most_images(&self, extractor: &Extractor) -> usize {
-        let of_it = self.recipe.evaluate.iter().filter(|it| it.extractor() == Some(extractor));
-        let wanted = of_it.filter_map(|evaluation| evaluation.most_images()).max().unwrap_or(0);
-        wanted.min(extractor.most_images())
+/// What a figure says of the sets that it compares.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Described {
+    /// What made the features, e.g. `dino:` and a hash.
+    extractor: String,
+    /// True when the extractor is the run's own encoder, which then judges itself.
+    is_own: bool,
+    samples: Taken,
+    images: Taken,
+    /// Training images on each side of a comparison of real images with real ones, of other patients.
+    real_vs_real: u64,
+}
+
+impl Described {
+    /// For machines.
+    pub(super) fn note(&self, finding: &mut Finding) {
+        finding.other("real_vs_real_images", self.real_vs_real);
+        finding.other("extractor", self.extractor.clone());
+        finding.other("self_referential", self.is_own);
+        finding.taken("samples", self.samples);
+        finding.taken("images", self.images);
     }
 
-    /// What the recipe names, each once.
-    fn extractors(&self) -> BTreeSet<&Extractor> {
-        self.recipe.evaluate.iter().filter_map(|evaluation| evaluation.extractor()).collect()
+    /// What is compared, and what sees it.
+    pub(super) fn compared(&self) -> String {
+        let is_own = if self.is_own { ", this run's own encoder" } else { "" };
+        format!(
+            "{} and {} (features: {}{is_own})",
+            of(self.samples, "generated images"),
+            of(self.images, "training images"),
+            self.extractor,
+        )
+    }
+
+    /// What stands beside it.
+    pub(super) fn floor(&self) -> String {
+        let images = count(self.real_vs_real);
+        format!("between {images} training images and {images} of other patients")
+    }
+
+    /// What a judge of itself must say.
+    pub(super) fn warning(&self) -> &'static str {
+        match self.is_own {
+            true => " Judged by this run's own encoder: compare with nothing outside this run.",
+            false => "",
+        }
     }
 }
 
@@ -175,16 +180,13 @@ enum Kind<'a> {
 }
 
 impl<'a> Eye<'a> {
-    fn open(run: &Run, extractor: &Extractor, encoder: &'a Embedder) -> Result<Self> {
-        let root = &run.place.data_root;
-        Ok(match extractor.open(root, &run.place.device)? {
-            None => Self {
-                name: {
-                    let hash = run.output(ENCODER).context("the encoder is not known yet")?;
-                    format!("dino:{}", &hash[..DIGITS])
-                },
-                kind: Kind::Own(encoder),
-            },
+    fn open(extractor: &Extractor, evidence: &Evidence<'a>) -> Result<Self> {
+        let root = evidence.data_root;
+        Ok(match extractor.open(root, evidence.device)? {
+            None => {
+                let (encoder, hash) = evidence.encoder;
+                Self { name: format!("dino:{}", &hash[..DIGITS]), kind: Kind::Own(encoder) }
+            }
             Some(network) => {
                 let weights =
                     extractor.weights(root).context("a network of a folder has weights")?;
@@ -214,9 +216,9 @@ impl<'a> Eye<'a> {
 }
 
 /// Class embeddings of `images`, row after row. Fails where a signal came first.
-pub(super) fn embedded(encoder: &Embedder, images: &[Vec<f32>], size: usize) -> Result<Vec<f32>> {
-    let batch_size = sample::BATCH;
-    in_batches(images, batch_size, |batch| encoder.embed(batch, size, batch_size))
+pub(super) fn embedded(encoder: &Embedder, pixels: &[Vec<f32>], size: usize) -> Result<Vec<f32>> {
+    let batch_size = images::BATCH;
+    in_batches(pixels, batch_size, |batch| encoder.embed(batch, size, batch_size))
 }
 
 /// What `embed` makes of `images`, `batch_size` at a time. Fails where a signal came first.
@@ -293,6 +295,6 @@ mod tests {
         let described = sets.described(&compared);
         assert_eq!(described.samples, Taken { used: 60, available: 500 });
         assert_eq!(described.images, Taken { used: 60, available: 2000 });
-        assert_eq!(described.real_vs_real_images, 29);
+        assert_eq!(described.real_vs_real, 29);
     }
 }

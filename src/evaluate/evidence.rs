@@ -1,0 +1,75 @@
+//! What figures look at.
+
+use super::extractor::Extractor;
+use super::figures::Evaluation;
+use super::images::Drawn;
+use super::sets::Sets;
+use crate::data::radiographs::Radiographs;
+use crate::encode::{Embedder, Latents};
+use crate::models::autoencoder::Autoencoder;
+use crate::sample::generate::Generator;
+use crate::telemetry::metrics::Record;
+use anyhow::Result;
+use burn::tensor::Device;
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::rc::Rc;
+
+/// A trained run, as figures look at it.
+pub struct Evidence<'a> {
+    /// The recipe's name.
+    pub recipe: &'a str,
+    /// Its seed.
+    pub seed: u64,
+    /// What is measured.
+    pub evaluations: &'a [Evaluation],
+    /// Where relative folders start.
+    pub data_root: &'a Path,
+    /// Where it computes.
+    pub device: &'a Device,
+    /// Training images that are in the store.
+    pub train: &'a Radiographs,
+    /// Validation images that are in the store.
+    pub valid: &'a Radiographs,
+    /// Their rows, in the same order: of the training and of the validation split.
+    pub latents: [&'a Latents; 2],
+    /// What the sample stage has drawn.
+    pub samples: &'a Drawn,
+    /// The encoder, and the hash of its weights.
+    pub encoder: (&'a Embedder, &'a str),
+    /// The encoder before any step, if it was trained here.
+    pub untrained: Option<&'a Embedder>,
+    /// The autoencoder.
+    pub autoencoder: &'a Autoencoder,
+    /// What draws images.
+    pub generator: &'a Generator<'a>,
+    /// What the denoiser's training recorded.
+    pub records: &'a [Record],
+    /// What was seen so far.
+    pub sets: Cache,
+}
+
+/// Images through each extractor, once.
+#[derive(Default)]
+pub struct Cache(RefCell<BTreeMap<Extractor, Rc<Sets>>>);
+
+impl Evidence<'_> {
+    /// Real and generated images through `extractor`. Fails where a signal came first.
+    pub(super) fn sets(&self, extractor: &Extractor) -> Result<Rc<Sets>> {
+        if let Some(sets) = self.sets.0.borrow().get(extractor) {
+            return Ok(sets.clone());
+        }
+        let sets = Rc::new(Sets::of(extractor, self)?);
+        self.sets.0.borrow_mut().insert(extractor.clone(), sets.clone());
+        Ok(sets)
+    }
+
+    /// The most images on a side that any figure wants to see through `extractor`.
+    pub(super) fn most_images(&self, extractor: &Extractor) -> usize {
+        let figures = self.evaluations.iter().map(Evaluation::get);
+        let of_it = figures.filter(|figure| figure.extractor() == Some(extractor));
+        let wanted = of_it.filter_map(|figure| figure.images()).max().unwrap_or(0);
+        wanted.min(extractor.most_images())
+    }
+}

@@ -1,0 +1,143 @@
+//! Precision, recall (Kynkäänniemi et al. 2019), density and coverage (Naeem et al. 2020).
+
+use super::{MOST_IMAGES, Measure, at_least, part};
+use crate::evaluate::evidence::Evidence;
+use crate::evaluate::extractor::Extractor;
+use crate::evaluate::finding::{Finding, Meter, Tile};
+use crate::evaluate::sets::TITLE;
+use crate::evaluate::words::{number, percent};
+use crate::metric;
+use anyhow::Result;
+use serde::{Deserialize, Serialize};
+
+/// Settings of precision, recall, density and coverage.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Coverage {
+    /// Neighbours that span an image's ball.
+    pub neighbours: usize,
+    /// Most images on a side.
+    pub images: usize,
+    /// What sees the images.
+    pub features: Extractor,
+}
+
+impl Default for Coverage {
+    fn default() -> Self {
+        Self { neighbours: 5, images: MOST_IMAGES, features: Extractor::Own }
+    }
+}
+
+impl Measure for Coverage {
+    fn name(&self) -> &'static str {
+        "Coverage"
+    }
+
+    fn key(&self) -> String {
+        self.features.key("coverage")
+    }
+
+    fn faults(&self) -> Vec<String> {
+        at_least("neighbours", self.neighbours, 1).into_iter().collect()
+    }
+
+    fn images(&self) -> Option<usize> {
+        Some(self.images)
+    }
+
+    fn extractor(&self) -> Option<&Extractor> {
+        Some(&self.features)
+    }
+
+    fn measure(&self, evidence: &Evidence<'_>) -> Result<Finding> {
+        let sets = evidence.sets(&self.features)?;
+        let compared = sets.compared(self.images);
+        let [first, second] = compared.real_vs_real;
+        let found = metric::prdc(compared.real, compared.generated, self.neighbours);
+        let floor = metric::prdc(first, second, self.neighbours);
+        let described = sets.described(&compared);
+        let [precision, recall] = [part(&found, |it| it.precision), part(&found, |it| it.recall)];
+        let [density, coverage] = [part(&found, |it| it.density), part(&found, |it| it.coverage)];
+        let of_real = part(&floor, |it| it.coverage);
+        let mut finding = Finding::new(self.key(), TITLE);
+        finding.figure(
+            "precision",
+            &precision,
+            percent,
+            "Precision",
+            format!(
+                "Generated images that lie in the neighbourhood of a real one: are they \
+                 plausible? This and the next three of {}.",
+                described.compared(),
+            ),
+        );
+        finding.figure(
+            "recall",
+            &recall,
+            percent,
+            "Recall",
+            "Real images that lie in the neighbourhood of a generated one: are they reachable?",
+        );
+        finding.figure(
+            "density",
+            &density,
+            number,
+            "Density",
+            "As precision, counting how many neighbourhoods; about 1 for equal sets.",
+        );
+        finding.figure(
+            "coverage",
+            &coverage,
+            percent,
+            "Coverage",
+            "Real images with a generated one in their neighbourhood.",
+        );
+        finding.figure(
+            "real_vs_real.precision",
+            &part(&floor, |it| it.precision),
+            percent,
+            "Precision, real to real",
+            format!(
+                "This and the next three: the same {}. What a perfect generator would reach.",
+                described.floor(),
+            ),
+        );
+        let again = "See above.";
+        let recall_of_real = part(&floor, |it| it.recall);
+        finding.figure(
+            "real_vs_real.recall",
+            &recall_of_real,
+            percent,
+            "Recall, real to real",
+            again,
+        );
+        let density_of_real = part(&floor, |it| it.density);
+        finding.figure(
+            "real_vs_real.density",
+            &density_of_real,
+            number,
+            "Density, real to real",
+            again,
+        );
+        finding.figure("real_vs_real.coverage", &of_real, percent, "Coverage, real to real", again);
+        described.note(&mut finding);
+        finding.tiles.push(Tile {
+            rank: 5,
+            label: "Coverage",
+            value: coverage.shown(percent),
+            reason: coverage.reason(),
+            beside: vec![
+                ("Real images of other patients", of_real.shown(percent)),
+                ("Precision", precision.shown(percent)),
+                ("Recall", recall.shown(percent)),
+                ("Density (about 1 is best)", density.shown(number)),
+            ],
+            meaning:
+                "Share of the real images that have a generated one in their neighbourhood: is \
+                      the variety there? Of as many real as generated images."
+                    .into(),
+            meter: Meter::new(&coverage, &[&of_real]),
+        });
+        Ok(finding)
+    }
+}

@@ -1,0 +1,331 @@
+//! Condition fidelity: does an image drawn from E(x) show x, and not just anybody?
+
+use super::{Measure, at_least};
+use crate::data::image::{Gray, Square};
+use crate::data::picture::{self, Contents, Depth, Provenance};
+use crate::evaluate::evidence::Evidence;
+use crate::evaluate::finding::{Figure, Finding, Meter, Taken, Tile};
+use crate::evaluate::images::BATCH;
+use crate::evaluate::report::Picture;
+use crate::evaluate::words::{count, of, percent};
+use crate::metric::{self, Features};
+use crate::models::autoencoder::Autoencoder;
+use crate::models::images::{stack, to_images, with_channels};
+use crate::random::{Permutation, Stream};
+use crate::sample::generate::{Generator, Request};
+use crate::sample::sampler::{Ddim, Sampler};
+use crate::telemetry::Watch;
+use anyhow::Result;
+use burn::tensor::Device;
+use rand::Rng as _;
+use serde::{Deserialize, Serialize};
+
+/// Side of the thumbnails that pixels are compared at.
+pub const THUMBNAIL: usize = 64;
+
+/// Candidates shown in the report.
+const SHOWN: usize = 24;
+
+/// Settings of condition fidelity.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ConditionFidelity {
+    /// Validation images to tell apart; chance is one over it.
+    pub candidates: usize,
+    /// DDIM steps.
+    pub steps: usize,
+}
+
+impl Default for ConditionFidelity {
+    fn default() -> Self {
+        Self { candidates: 128, steps: 25 }
+    }
+}
+
+/// One candidate.
+struct Candidate {
+    square: Square,
+    /// Its condition tokens.
+    tokens: Vec<f32>,
+    /// The noise's seed.
+    seed: u64,
+}
+
+impl Measure for ConditionFidelity {
+    fn name(&self) -> &'static str {
+        "ConditionFidelity"
+    }
+
+    fn key(&self) -> String {
+        "condition_fidelity".to_owned()
+    }
+
+    fn faults(&self) -> Vec<String> {
+        let steps = at_least("steps", self.steps, 1);
+        steps.into_iter().chain(at_least("candidates", self.candidates, 2)).collect()
+    }
+
+    fn needs_samples(&self) -> bool {
+        false
+    }
+
+    /// With and without the condition.
+    fn num_evaluations(&self) -> usize {
+        2 * self.candidates * self.steps
+    }
+
+    /// Draws an image for every candidate at guidance 1 and looks whose it is.
+    fn measure(&self, evidence: &Evidence<'_>) -> Result<Finding> {
+        let candidates = candidates(self.candidates, evidence)?;
+        let taken = Taken::new(candidates.len(), evidence.valid.len());
+        let size = candidates.first().map_or(0, |candidate| candidate.square.size);
+        let real: Vec<&[f32]> =
+            candidates.iter().map(|candidate| &candidate.square.pixels[..]).collect();
+        let (encoder, _) = evidence.encoder;
+        let real_embeddings = encoder.embed(&real, size, BATCH)?;
+        let sampler = Sampler::Ddim(Ddim { steps: self.steps, ..Ddim::default() });
+        let generator = Generator { sampler, ..*evidence.generator };
+        let watch = Watch::new("fidelity", 0, 2 * candidates.len() as u64);
+        let [drawn, of_null] = [true, false].map(|with_condition| -> Result<Vec<Vec<f32>>> {
+            let mut images = Vec::new();
+            for batch in candidates.chunks(BATCH) {
+                metric::unless_stopped()?;
+                let request = |candidate: &Candidate| Request {
+                    tokens: with_condition.then(|| candidate.tokens.clone()),
+                    seed: candidate.seed,
+                };
+                let requests: Vec<Request> = batch.iter().map(request).collect();
+                images.extend(generator.images(&requests, 1.0)?);
+                watch.advance(batch.len() as u64)?;
+            }
+            Ok(images)
+        });
+        let (drawn, of_null) = (drawn?, of_null?);
+        drop(watch);
+        let mut of_autoencoder = Vec::new();
+        for batch in real.chunks(BATCH) {
+            metric::unless_stopped()?;
+            of_autoencoder.extend(restored(evidence.autoencoder, batch, size, evidence.device)?);
+        }
+        let width = encoder.width();
+        let found = |images: &[Vec<f32>]| -> Result<Figure> {
+            let images: Vec<&[f32]> = images.iter().map(Vec::as_slice).collect();
+            let embeddings = encoder.embed(&images, size, BATCH)?;
+            let candidates = Features::new(&real_embeddings, width);
+            Ok(metric::retrieval::top1(Features::new(&embeddings, width), candidates).into())
+        };
+        let [top1, top1_null] = [found(&drawn)?, found(&of_null)?];
+        let ceiling = found(&of_autoencoder)?;
+        let pixel_top1: Figure = pixel_found(&drawn, &candidates).into();
+        let pixel_top1_null: Figure = pixel_found(&of_null, &candidates).into();
+        let chance: Figure = (1.0 / candidates.len() as f64).into();
+
+        let mut finding = Finding::new(self.key(), "Condition fidelity");
+        finding.taken("candidates", taken);
+        finding.told(
+            "Candidates",
+            count(taken.used),
+            format!("A generated image chooses from {}.", of(taken, "validation images")),
+        );
+        finding.figure(
+            "top1",
+            &top1,
+            percent,
+            "Top-1",
+            format!(
+                "Generated images whose embedding is nearest to their own source's: cosine after \
+                 subtracting the candidates' mean; ties are misses. Guidance 1. {}",
+                interval_in_words(&top1, taken.used),
+            ),
+        );
+        finding.other("top1_interval", interval(&top1, taken.used).map(Vec::from));
+        finding.figure("chance", &chance, percent, "Chance", "One over the candidates.");
+        finding.figure(
+            "top1_null",
+            &top1_null,
+            percent,
+            "Top-1, null condition",
+            "The same without a condition. Should be near chance.",
+        );
+        finding.figure(
+            "top1_autoencoder",
+            &ceiling,
+            percent,
+            "Top-1, autoencoder only",
+            "The same for sources that went only through the autoencoder: the ceiling.",
+        );
+        finding.figure(
+            "pixel_top1",
+            &pixel_top1,
+            percent,
+            "Top-1 by pixels",
+            format!(
+                "By Pearson correlation at 64 × 64 over unpadded pixels instead of the encoder. {}",
+                interval_in_words(&pixel_top1, taken.used),
+            ),
+        );
+        finding.other("pixel_top1_interval", interval(&pixel_top1, taken.used).map(Vec::from));
+        finding.figure(
+            "pixel_top1_null",
+            &pixel_top1_null,
+            percent,
+            "Top-1 by pixels, null condition",
+            "The same without a condition.",
+        );
+        finding.tiles.push(Tile {
+            rank: 0,
+            label: "Condition fidelity",
+            value: top1.shown(percent),
+            reason: top1.reason(),
+            beside: vec![
+                ("Chance", chance.shown(percent)),
+                ("Without a condition", top1_null.shown(percent)),
+                ("Autoencoder alone (ceiling)", ceiling.shown(percent)),
+            ],
+            meaning: format!(
+                "How often an image generated from one radiograph is closest to that very radiograph \
+                 among {}, as the encoder sees them.",
+                count(taken.used)
+            ),
+            meter: Meter::new(&top1, &[&chance, &ceiling]),
+        });
+        finding.tiles.push(Tile {
+            rank: 1,
+            label: "Condition fidelity by pixels",
+            value: pixel_top1.shown(percent),
+            reason: pixel_top1.reason(),
+            beside: vec![
+                ("Chance", chance.shown(percent)),
+                ("Without a condition", pixel_top1_null.shown(percent)),
+            ],
+            meaning:
+                "The same question decided by comparing pixels, so that the encoder is not its \
+                      own only judge."
+                    .into(),
+            meter: Meter::new(&pixel_top1, &[&chance]),
+        });
+        finding.pictures.push(sheet(&candidates, &drawn, size, evidence)?);
+        Ok(finding)
+    }
+}
+
+/// Validation images to tell apart, chosen by the seed.
+fn candidates(count: usize, evidence: &Evidence<'_>) -> Result<Vec<Candidate>> {
+    let Evidence { valid: images, latents: [_, valid], seed, .. } = *evidence;
+    let noise = Stream::new(seed, "evaluate/noise");
+    let order = Permutation::new(images.len() as u64, Stream::new(seed, "evaluate/candidates"), 0);
+    let candidate = |at: u64| -> Result<Option<Candidate>> {
+        let index = order.apply(at) as usize;
+        let Some(image) = images.get_or_skip(index)? else { return Ok(None) };
+        let (square, tokens) = (image.square.clone(), valid.tokens(index));
+        // Its noise is the recipe's own too: replicates must differ in all that is drawn.
+        Ok(Some(Candidate { square, tokens, seed: noise.at(at).next_u64() }))
+    };
+    (0..images.len() as u64).map(candidate).filter_map(Result::transpose).take(count).collect()
+}
+
+/// Sources beside what was drawn of them.
+fn sheet(
+    candidates: &[Candidate],
+    drawn: &[Vec<f32>],
+    size: usize,
+    evidence: &Evidence<'_>,
+) -> Result<Picture> {
+    let tiles: Vec<&[f32]> = candidates
+        .iter()
+        .zip(drawn)
+        .take(SHOWN)
+        .flat_map(|(candidate, drawn)| [&candidate.square.pixels[..], &drawn[..]])
+        .collect();
+    let sheet = picture::contact_sheet(&tiles, size, 8, 2, &["source", "sample"].repeat(4));
+    let contents = Contents::SyntheticAndReal;
+    let from = Provenance { contents, recipe: evidence.recipe, seed: evidence.seed };
+    Ok(Picture {
+        title: "Held-out images, drawn again from their embedding alone".to_owned(),
+        caption:
+            "Each pair: a validation image that no network has trained on, and what the denoiser \
+                  makes of nothing but its embedding and noise."
+                .to_owned(),
+        png: picture::gray_png(&sheet, Depth::Eight, &from.text())?,
+    })
+}
+
+/// Where the share lies of which `share` was seen in `trials`, with 95 % confidence (Wilson 1927).
+fn interval(share: &Figure, trials: u64) -> Option<[f64; 2]> {
+    let (share, n, z) = (share.value()?, trials as f64, 1.959_963_984_540_054);
+    let centre = (share + z * z / (2.0 * n)) / (1.0 + z * z / n);
+    let half = z / (1.0 + z * z / n) * (share * (1.0 - share) / n + z * z / (4.0 * n * n)).sqrt();
+    Some([centre - half, centre + half])
+}
+
+fn interval_in_words(share: &Figure, trials: u64) -> String {
+    let words = |[low, high]: [f64; 2]| {
+        format!("Of other candidates {} to {} (95 % confidence).", percent(low), percent(high))
+    };
+    interval(share, trials).map(words).unwrap_or_default()
+}
+
+/// What the autoencoder makes of images of `size` pixels a side (posterior mean), in [0, 1].
+pub fn restored(
+    autoencoder: &Autoencoder,
+    images: &[&[f32]],
+    size: usize,
+    device: &Device,
+) -> Result<Vec<Vec<f32>>> {
+    let channels = autoencoder.config().in_channels();
+    let images = stack(images.iter().copied(), size, device);
+    let latents = autoencoder.encode(with_channels(images * 2.0 - 1.0, channels)).mean;
+    Ok(to_images(autoencoder.decode(latents))?)
+}
+
+/// The part of drawn images whose most correlated candidate, over unpadded pixels, is their own.
+fn pixel_found(drawn: &[Vec<f32>], candidates: &[Candidate]) -> f64 {
+    let thumbnails: Vec<(Vec<f32>, Vec<bool>)> = candidates
+        .iter()
+        .map(|candidate| {
+            let square = &candidate.square;
+            let mask = square.content_mask();
+            let mask: Vec<f32> =
+                mask.into_iter().map(|is_content| f32::from(u8::from(is_content))).collect();
+            let mask = thumbnail(&mask, square.size);
+            (
+                thumbnail(&square.pixels, square.size),
+                mask.iter().map(|&share| share > 0.5).collect(),
+            )
+        })
+        .collect();
+    let drawn: Vec<Vec<f32>> =
+        drawn.iter().zip(candidates).map(|(image, it)| thumbnail(image, it.square.size)).collect();
+    let found = metric::retrieval::nearest_by(drawn.len(), thumbnails.len(), |query, candidate| {
+        // Only pixels that neither source nor candidate pads: the shape of the padding must not tell.
+        let (other, mask) = &thumbnails[candidate];
+        let masks = [&thumbnails[query].1[..], mask];
+        metric::pearson(&drawn[query], other, &masks).unwrap_or(f64::NEG_INFINITY)
+    });
+    metric::retrieval::share_found(&found, 0..drawn.len())
+}
+
+/// `pixels` of a square at 64 × 64.
+pub fn thumbnail(pixels: &[f32], size: usize) -> Vec<f32> {
+    Gray { width: size, height: size, pixels: pixels.to_vec() }.resize(THUMBNAIL, THUMBNAIL).pixels
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Reference: scipy.stats.binomtest(51, 128) and (0, 10), their proportion_ci(method="wilson").
+    #[test]
+    fn the_interval_is_wilsons() {
+        let close = |found: Option<[f64; 2]>, expected: [f64; 2]| {
+            let found = found.unwrap();
+            assert!(found.iter().zip(expected).all(|(a, b)| (a - b).abs() < 1e-9), "{found:?}");
+        };
+        close(
+            interval(&Figure::Known(51.0 / 128.0), 128),
+            [0.317_775_851_118_985_2, 0.485_017_593_124_071_2],
+        );
+        close(interval(&Figure::Known(0.0), 10), [0.0, 0.277_532_799_862_889_26]);
+        assert_eq!(interval(&Figure::missing("none"), 10), None);
+    }
+}

@@ -1,0 +1,87 @@
+//! Fréchet distance (Heusel et al. 2017) between generated and real images.
+
+use super::{MOST_IMAGES, Measure};
+use crate::evaluate::evidence::Evidence;
+use crate::evaluate::extractor::Extractor;
+use crate::evaluate::finding::{Figure, Finding, Tile};
+use crate::evaluate::sets::TITLE;
+use crate::evaluate::words::number;
+use crate::metric;
+use anyhow::Result;
+use serde::{Deserialize, Serialize};
+
+/// Settings of the Fréchet distance.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Frechet {
+    /// Most images on a side.
+    pub images: usize,
+    /// What sees the images.
+    pub features: Extractor,
+}
+
+impl Default for Frechet {
+    fn default() -> Self {
+        Self { images: MOST_IMAGES, features: Extractor::Own }
+    }
+}
+
+impl Measure for Frechet {
+    fn name(&self) -> &'static str {
+        "Frechet"
+    }
+
+    fn key(&self) -> String {
+        self.features.key("frechet_distance")
+    }
+
+    fn images(&self) -> Option<usize> {
+        Some(self.images)
+    }
+
+    fn extractor(&self) -> Option<&Extractor> {
+        Some(&self.features)
+    }
+
+    fn measure(&self, evidence: &Evidence<'_>) -> Result<Finding> {
+        let sets = evidence.sets(&self.features)?;
+        let compared = sets.compared(self.images);
+        let [first, second] = compared.real_vs_real;
+        let value: Figure = metric::frechet_distance(compared.real, compared.generated).into();
+        let floor: Figure = metric::frechet_distance(first, second).into();
+        let described = sets.described(&compared);
+        let mut finding = Finding::new(self.key(), TITLE);
+        finding.figure(
+            "value",
+            &value,
+            number,
+            "Fréchet distance",
+            format!(
+                "Between normal distributions fitted to the features of {}. Less is better; \
+                 fewer images make it greater.",
+                described.compared(),
+            ),
+        );
+        finding.figure(
+            "real_vs_real",
+            &floor,
+            number,
+            "Fréchet distance, real to real",
+            format!("The same {}: no generator can be expected to do better.", described.floor()),
+        );
+        described.note(&mut finding);
+        finding.tiles.push(Tile {
+            rank: 4,
+            label: "Fréchet distance",
+            value: value.shown(number),
+            reason: value.reason(),
+            beside: vec![("Real images of other patients", floor.shown(number))],
+            meaning: format!(
+                "How far the generated images as a whole are from the real ones; 0 is best.{}",
+                described.warning(),
+            ),
+            meter: None,
+        });
+        Ok(finding)
+    }
+}

@@ -1,0 +1,171 @@
+//! The figures: a file each, with its settings, what is wrong with them, how it is measured, and what readers are told.
+
+mod coverage;
+mod diversity;
+pub mod fidelity;
+mod frechet;
+mod kernel;
+mod losses;
+mod nearest;
+mod neighbours;
+mod restoration;
+
+use super::evidence::Evidence;
+use super::extractor::Extractor;
+use super::finding::{Figure, Finding};
+use crate::metric::{self, Refusal};
+use anyhow::Result;
+use serde::{Deserialize, Serialize};
+use std::path::Path;
+
+pub use coverage::Coverage;
+pub use diversity::Diversity;
+pub use fidelity::ConditionFidelity;
+pub use frechet::Frechet;
+pub use kernel::Kernel;
+pub use nearest::NearestTrain;
+pub use neighbours::Neighbours;
+
+/// Most images that a figure looks at unless the recipe says otherwise. More would change little but the time: the
+/// work of those that compare all with all grows with the square.
+const MOST_IMAGES: usize = 10_000;
+
+/// Something to measure. The encoder's, autoencoder's and denoiser's own figures are always in the report.
+///
+/// Where there are more images than a figure's `images`, the seed chooses; the report says how many it was.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub enum Evaluation {
+    /// How well the encoder's nearest neighbours tell labels. In the report either way; here for its settings.
+    Neighbours(Neighbours),
+    /// Fréchet distance between samples and as many training images, and between real images of different patients.
+    Frechet(Frechet),
+    /// Kernel distance (KID): unbiased at any number of images. Between the same sets.
+    Kernel(Kernel),
+    /// Precision, recall, density and coverage, of the same sets.
+    Coverage(Coverage),
+    /// MS-SSIM between samples, and between as many training images: lower is more diverse.
+    Diversity(Diversity),
+    /// Whether an image drawn from E(x) shows x.
+    ConditionFidelity(ConditionFidelity),
+    /// Pearson correlation with the nearest training image: a first look at memorisation.
+    NearestTrain(NearestTrain),
+}
+
+/// All that anybody knows of a figure.
+pub trait Measure {
+    /// Its name in recipes.
+    fn name(&self) -> &'static str;
+
+    /// Its section in `report.json`.
+    fn key(&self) -> String;
+
+    /// Faults in its own settings, a sentence each.
+    fn faults(&self) -> Vec<String> {
+        Vec::new()
+    }
+
+    /// Most images that it looks at, on each side; none where other settings say so.
+    fn images(&self) -> Option<usize> {
+        None
+    }
+
+    /// What sees the images, if features of sets are compared.
+    fn extractor(&self) -> Option<&Extractor> {
+        None
+    }
+
+    /// Does it look at the sample stage's images?
+    fn needs_samples(&self) -> bool {
+        true
+    }
+
+    /// Questions to the denoiser.
+    fn num_evaluations(&self) -> usize {
+        0
+    }
+
+    /// Measures. Fails where a signal came first.
+    fn measure(&self, evidence: &Evidence<'_>) -> Result<Finding>;
+}
+
+impl Evaluation {
+    /// Whatever it is.
+    pub fn get(&self) -> &dyn Measure {
+        match self {
+            Self::Neighbours(figure) => figure,
+            Self::Frechet(figure) => figure,
+            Self::Kernel(figure) => figure,
+            Self::Coverage(figure) => figure,
+            Self::Diversity(figure) => figure,
+            Self::ConditionFidelity(figure) => figure,
+            Self::NearestTrain(figure) => figure,
+        }
+    }
+
+    /// Faults, a sentence each.
+    pub fn check(&self, data_root: &Path) -> Vec<String> {
+        let figure = self.get();
+        let images = figure.images().and_then(|images| at_least("images", images, 2));
+        let features = figure.extractor().map(|it| it.check(data_root)).unwrap_or_default();
+        let faults = figure.faults().into_iter().chain(images).chain(features);
+        faults.map(|what| format!("{}: {what}", figure.name())).collect()
+    }
+}
+
+/// What every figure finds: those that are always there, then those that the recipe names. Fails where a signal came
+/// first.
+pub fn measure_all(evidence: &Evidence<'_>) -> Result<Vec<Finding>> {
+    let named = evidence.evaluations.iter();
+    let (neighbours, others): (Vec<_>, Vec<_>) =
+        named.partition(|it| matches!(it, Evaluation::Neighbours(_)));
+    let default = Evaluation::Neighbours(Neighbours::default());
+    let first = neighbours.first().copied().unwrap_or(&default);
+    let always: [&dyn Measure; 3] = [first.get(), &restoration::Restoration, &losses::Losses];
+    let all = always.into_iter().chain(others.into_iter().map(Evaluation::get));
+    all.map(|figure| {
+        metric::unless_stopped()?;
+        figure.measure(evidence)
+    })
+    .collect()
+}
+
+/// A fault, if `value` is less than `least`.
+fn at_least(what: &str, value: usize, least: usize) -> Option<String> {
+    (value < least).then(|| format!("{what} is {value}; expected at least {least}"))
+}
+
+/// Not a number for none.
+fn mean(values: &[f64]) -> f64 {
+    values.iter().sum::<f64>() / values.len() as f64
+}
+
+/// A part of what was found, or why nothing was.
+fn part<T>(found: &Result<T, Refusal>, part: impl Fn(&T) -> f64) -> Figure {
+    found.as_ref().map(part).map_err(Clone::clone).into()
+}
+
+/// A refusal is a figure's; all else ends the stage, a signal included.
+fn refused<T>(found: Result<T>) -> Result<Result<T, Refusal>> {
+    match found {
+        Ok(found) => Ok(Ok(found)),
+        Err(error) => match error.downcast::<Refusal>()? {
+            Refusal::Stopped => Err(Refusal::Stopped.into()),
+            refusal => Ok(Err(refusal)),
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_refusal_is_a_figure() {
+        let few = Refusal::TooFew { found: 1, needed: 2 };
+        assert_eq!(refused::<()>(Err(few.clone().into())).unwrap(), Err(few));
+        assert!(refused::<()>(Err(Refusal::Stopped.into())).is_err());
+        let error = refused::<()>(Err(anyhow::anyhow!("no such file"))).unwrap_err();
+        assert_eq!(error.to_string(), "no such file");
+    }
+}
