@@ -1,6 +1,7 @@
 //! What a figure found, for machines and in words.
 
 use super::report::Picture;
+use super::words;
 use crate::metric::Refusal;
 use serde_json::{Map, Value, json};
 
@@ -180,17 +181,26 @@ impl Finding {
         self.entries.push(Entry { key: key.into(), value, words: None });
     }
 
-    /// The last entry, in words as well.
-    pub(super) fn told(&mut self, name: &'static str, value: String, definition: String) {
-        if let Some(last) = self.entries.last_mut() {
-            last.words = Some(Words { name, value, definition });
-        }
+    /// A count under `key`, as the page shows it.
+    pub(super) fn count(
+        &mut self,
+        key: &str,
+        count: u64,
+        name: &'static str,
+        definition: impl Into<String>,
+    ) {
+        let (value, definition) = (words::count(count), definition.into());
+        self.entries.push(Entry {
+            key: key.to_owned(),
+            value: Found::Other(count.into()),
+            words: Some(Words { name, value, definition }),
+        });
     }
 
     /// Images used under `key`, and beside it how many there are.
     pub(super) fn taken(&mut self, key: &str, taken: Taken) {
-        self.other(format!("{key}_available"), taken.available);
         self.other(key, taken.used);
+        self.other(format!("{key}_available"), taken.available);
     }
 
     /// The section. A figure that is missing is `null`, with `<key>_reason` beside it (`reason`, where the key is

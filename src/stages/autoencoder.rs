@@ -1,7 +1,7 @@
 //! Training the autoencoder; nothing to do where it is given.
 
-use super::trained::{Pass, Training};
-use super::{AUTOENCODER, Cost, INGEST, Made, Run, Stage, State, hasher, text};
+use super::trained::{Pass, Training, Trains};
+use super::{AUTOENCODER, Cost, INGEST, Made, Run, hasher, text};
 use crate::models::autoencoder::{AutoencoderConfig, AutoencoderKlConfig};
 use crate::models::weights::num_parameters;
 use crate::recipe::networks::Autoencoder as Section;
@@ -11,7 +11,7 @@ use anyhow::Result;
 
 pub(super) struct Autoencoder;
 
-impl Stage for Autoencoder {
+impl Trains for Autoencoder {
     fn inputs(&self, run: &Run) -> Result<Option<String>> {
         let Section::Train { kl, loss, train } = &run.recipe.autoencoder else {
             return run.given_hash(AUTOENCODER).map(Some);
@@ -24,16 +24,8 @@ impl Stage for Autoencoder {
         Ok(run.with_upstream(AUTOENCODER, hasher))
     }
 
-    fn state(&self, run: &Run, inputs: &str) -> Result<State> {
-        trained(run).map_or(Ok(State::UpToDate), |(_, _, training)| training.state(inputs))
-    }
-
-    fn output(&self, run: &Run, inputs: &str) -> Result<String> {
-        trained(run).map_or(Ok(inputs.to_owned()), |(_, _, training)| training.output())
-    }
-
-    fn origin(&self, run: &Run, inputs: &str, state: State) -> Result<Option<String>> {
-        trained(run).map_or(Ok(None), |(_, _, training)| training.origin(inputs, state))
+    fn training<'a>(&self, run: &'a Run) -> Option<Training<'a>> {
+        trained(run).map(|(_, _, training)| training)
     }
 
     fn cost(&self, run: &Run) -> Result<Cost> {

@@ -1,7 +1,7 @@
 //! Training the denoiser, from scratch or from the weights of a folder.
 
-use super::trained::{Pass, Training};
-use super::{Cost, DENOISER, ENCODE, Made, Run, Stage, State, hasher, text};
+use super::trained::{Pass, Training, Trains};
+use super::{Cost, DENOISER, ENCODE, Made, Run, hasher, text};
 use crate::data::picture;
 use crate::encode::{Latents, Scale};
 use crate::models::weights::num_parameters;
@@ -15,7 +15,7 @@ use std::sync::Arc;
 
 pub(super) struct Denoiser;
 
-impl Stage for Denoiser {
+impl Trains for Denoiser {
     fn inputs(&self, run: &Run) -> Result<Option<String>> {
         let recipe = &run.recipe;
         let Some(data) = run.output(ENCODE) else { return Ok(None) };
@@ -36,16 +36,8 @@ impl Stage for Denoiser {
         }))
     }
 
-    fn state(&self, run: &Run, inputs: &str) -> Result<State> {
-        training(run).state(inputs)
-    }
-
-    fn output(&self, run: &Run, _: &str) -> Result<String> {
-        training(run).output()
-    }
-
-    fn origin(&self, run: &Run, inputs: &str, state: State) -> Result<Option<String>> {
-        training(run).origin(inputs, state)
+    fn training<'a>(&self, run: &'a Run) -> Option<Training<'a>> {
+        Some(training(run))
     }
 
     fn cost(&self, run: &Run) -> Result<Cost> {

@@ -1,5 +1,6 @@
 //! Images to latents and tokens, and what later stages see of them.
 
+use super::ingest::images_in_words;
 use super::reference::Reference;
 use super::{Cost, ENCODE, Made, Run, Stage, State, hasher, text};
 use crate::artifact::{self, Hasher, Lock};
@@ -9,7 +10,7 @@ use crate::encode::{self, Latents, Networks, key};
 use crate::interrupt::{self, Interrupted};
 use crate::telemetry::Watch;
 use anyhow::{Context, Result, ensure};
-use indicatif::{HumanBytes, HumanCount};
+use indicatif::HumanBytes;
 use std::{
     collections::BTreeSet,
     fs,
@@ -88,10 +89,7 @@ impl Stage for Encode {
         let images = run.num_images();
         // Means and log-variances, and tokens, in half precision.
         let disk = images * 2 * (2 * channels * side * side + num_tokens * token_width) as u64;
-        let what = match images {
-            0 => "images counted by ingest".to_owned(),
-            images => format!("{} images", HumanCount(images)),
-        };
+        let what = images_in_words(images);
         Ok(Cost {
             what: format!("{what} into a store of {}", HumanBytes(disk)),
             operations: images as f64 * (see + shrink),

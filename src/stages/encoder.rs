@@ -1,7 +1,7 @@
 //! Training the encoder by self-distillation; nothing to do where it is given.
 
-use super::trained::{Pass, Training};
-use super::{Cost, ENCODER, INGEST, Made, Run, Stage, State, hasher, text};
+use super::trained::{Pass, Training, Trains};
+use super::{Cost, ENCODER, INGEST, Made, Run, hasher, text};
 use crate::models::encoder::{ImageEncoderConfig, VitConfig};
 use crate::models::weights::num_parameters;
 use crate::recipe::networks::Encoder as Section;
@@ -11,7 +11,7 @@ use anyhow::Result;
 
 pub(super) struct Encoder;
 
-impl Stage for Encoder {
+impl Trains for Encoder {
     fn inputs(&self, run: &Run) -> Result<Option<String>> {
         let Section::Train { vit, dino, train } = &run.recipe.encoder else {
             return run.given_hash(ENCODER).map(Some);
@@ -28,16 +28,8 @@ impl Stage for Encoder {
         Ok(run.with_upstream(ENCODER, hasher))
     }
 
-    fn state(&self, run: &Run, inputs: &str) -> Result<State> {
-        trained(run).map_or(Ok(State::UpToDate), |(_, _, training)| training.state(inputs))
-    }
-
-    fn output(&self, run: &Run, inputs: &str) -> Result<String> {
-        trained(run).map_or(Ok(inputs.to_owned()), |(_, _, training)| training.output())
-    }
-
-    fn origin(&self, run: &Run, inputs: &str, state: State) -> Result<Option<String>> {
-        trained(run).map_or(Ok(None), |(_, _, training)| training.origin(inputs, state))
+    fn training<'a>(&self, run: &'a Run) -> Option<Training<'a>> {
+        trained(run).map(|(_, _, training)| training)
     }
 
     fn cost(&self, run: &Run) -> Result<Cost> {

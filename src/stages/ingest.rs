@@ -28,7 +28,9 @@ impl Stage for Ingest {
     /// Of all that is listed, and the state of its files.
     fn inputs(&self, run: &Run) -> Result<Option<String>> {
         if run.mode == Mode::Read {
-            return Ok(Catalog::open(&run.catalog_file())?.finished_plan()?);
+            let catalog = Catalog::open(&run.catalog_file())?;
+            catalog.finished()?;
+            return Ok(catalog.finished_plan()?);
         }
         let Some(site) = run.site()? else { return Ok(None) };
         let looked = listening(|progress| ingest::look(&run.recipe.data, &site, progress))?;
@@ -58,7 +60,10 @@ impl Stage for Ingest {
     }
 
     fn output(&self, run: &Run, _: &str) -> Result<String> {
-        Ok(Catalog::open(&run.catalog_file())?.fingerprint()?)
+        match run.summary.get() {
+            Some(summary) => Ok(summary.fingerprint.clone()),
+            None => Ok(Catalog::open(&run.catalog_file())?.fingerprint()?),
+        }
     }
 
     /// Equal plans leave equal catalogs, as long as the files that cannot be read stay the same.
@@ -67,12 +72,7 @@ impl Stage for Ingest {
     }
 
     fn cost(&self, run: &Run) -> Result<Cost> {
-        let images = run.num_images();
-        let what = match images {
-            0 => "images counted by ingest".to_owned(),
-            images => format!("{} images", HumanCount(images)),
-        };
-        Ok(Cost { what, ..Cost::default() })
+        Ok(Cost { what: images_in_words(run.num_images()), ..Cost::default() })
     }
 
     fn make(&self, run: &Run, _: &str) -> Result<Made> {
@@ -81,6 +81,14 @@ impl Stage for Ingest {
 
     fn confirm(&self, run: &Run) -> Result<()> {
         run.bring_catalog().map(drop)
+    }
+}
+
+/// A number of images, of which 0 is that nobody knows.
+pub(super) fn images_in_words(images: u64) -> String {
+    match images {
+        0 => "images counted by ingest".to_owned(),
+        images => format!("{} images", HumanCount(images)),
     }
 }
 

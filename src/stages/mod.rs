@@ -29,6 +29,7 @@ use crate::artifact::Hasher;
 use anyhow::Result;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
+use trained::Trained;
 
 /// Files to catalog.
 pub const INGEST: &str = "ingest";
@@ -49,10 +50,10 @@ pub const EVALUATE: &str = "evaluate";
 #[rustfmt::skip]
 static GRAPH: [Node; 7] = [
     Node { name: INGEST, kind: Kind::Ingest, needs: &[], stage: &ingest::Ingest },
-    Node { name: ENCODER, kind: Kind::Train, needs: &[INGEST], stage: &encoder::Encoder },
-    Node { name: AUTOENCODER, kind: Kind::Train, needs: &[INGEST], stage: &autoencoder::Autoencoder },
+    Node { name: ENCODER, kind: Kind::Train, needs: &[INGEST], stage: &Trained(encoder::Encoder) },
+    Node { name: AUTOENCODER, kind: Kind::Train, needs: &[INGEST], stage: &Trained(autoencoder::Autoencoder) },
     Node { name: ENCODE, kind: Kind::Compute, needs: &[INGEST, ENCODER, AUTOENCODER], stage: &encode::Encode },
-    Node { name: DENOISER, kind: Kind::Train, needs: &[ENCODE], stage: &denoiser::Denoiser },
+    Node { name: DENOISER, kind: Kind::Train, needs: &[ENCODE], stage: &Trained(denoiser::Denoiser) },
     Node { name: SAMPLE, kind: Kind::Sample, needs: &[ENCODE, DENOISER], stage: &sample::Sample },
     Node { name: EVALUATE, kind: Kind::Evaluate, needs: &[SAMPLE], stage: &evaluate::Evaluate },
 ];

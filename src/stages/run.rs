@@ -7,7 +7,7 @@ use crate::artifact::{self, Hasher, Lock};
 use crate::data::ingest::{self, Probe};
 use crate::device;
 use crate::export::ExportError;
-use crate::interrupt;
+use crate::interrupt::{self, Interrupted};
 use crate::recipe::resolve::Networks;
 use crate::recipe::{Recipe, RecipeError};
 use crate::telemetry::{log, progress};
@@ -199,8 +199,12 @@ impl Run {
         for node in order(target) {
             let start = Instant::now();
             let name = node.name;
-            let did = self.bring(node).with_context(|| format!("stage {name} failed"))?;
-            let Some(did) = did else { return Ok((Ended::Interrupted, walked)) };
+            let did = match self.bring(node) {
+                Err(error) if error.is::<Interrupted>() => {
+                    return Ok((Ended::Interrupted, walked));
+                }
+                other => other.with_context(|| format!("stage {name} failed"))?,
+            };
             let seconds = start.elapsed().as_secs_f64();
             match did {
                 Did::Nothing => tracing::info!("{name:<12} up to date"),
@@ -212,47 +216,37 @@ impl Run {
         Ok((if is_last_done { Ended::Done } else { Ended::UpToDate }, walked))
     }
 
-    /// Brings a stage up to date; `None` where a signal came first.
-    fn bring(&self, node: &'static Node) -> Result<Option<Did>> {
+    /// Brings a stage up to date. Fails with [`Interrupted`] where a signal came first.
+    fn bring(&self, node: &'static Node) -> Result<Did> {
         let &Node { name, stage, .. } = node;
-        if interrupt::requested() {
-            return Ok(None);
-        }
+        interrupt::unless_requested()?;
         let start = Instant::now();
-        let Some(inputs) = unless_stopped(stage.inputs(self))? else { return Ok(None) };
-        let inputs = inputs.context("what it needs is not there")?;
+        let inputs = stage.inputs(self)?.context("what it needs is not there")?;
         let known = Seen { inputs: Some(inputs.clone()), output: None };
         self.seen.borrow_mut().insert(name, known);
         let state = stage.state(self, &inputs)?;
         let did = match state {
             State::UpToDate => {
                 stage.confirm(self)?;
-                Did::Nothing
+                self.see(node, &inputs)?;
+                return Ok(Did::Nothing);
             }
             State::Resume { .. } => Did::Resumed,
             State::ToDo => Did::Made,
         };
-        if did != Did::Nothing {
-            let origin = stage.origin(self, &inputs, state)?;
-            let Some(made) = unless_stopped(stage.make(self, &inputs))? else { return Ok(None) };
-            match made {
-                Made::ByOther => {
-                    self.see(node, &inputs)?;
-                    return Ok(Some(Did::Nothing));
-                }
-                Made::Done { images, seconds } => {
-                    let seconds = seconds.unwrap_or_else(|| start.elapsed().as_secs_f64());
-                    self.write_timing(name, Timing { seconds, images })?;
-                }
-            }
-            let output = self.see(node, &inputs)?;
-            if let Some(origin) = origin {
-                self.known.put(&origin, &output);
-            }
-        } else {
+        let origin = stage.origin(self, &inputs, state)?;
+        let made = stage.make(self, &inputs)?;
+        let Made::Done { images, seconds } = made else {
             self.see(node, &inputs)?;
+            return Ok(Did::Nothing);
+        };
+        let seconds = seconds.unwrap_or_else(|| start.elapsed().as_secs_f64());
+        self.write_timing(name, Timing { seconds, images })?;
+        let output = self.see(node, &inputs)?;
+        if let Some(origin) = origin {
+            self.known.put(&origin, &output);
         }
-        Ok(Some(did))
+        Ok(did)
     }
 
     /// Notes what a finished stage is.
@@ -342,13 +336,5 @@ impl Run {
     /// The stages whose time a report tells, in order.
     pub(super) fn stage_names() -> impl Iterator<Item = &'static str> {
         super::GRAPH.iter().map(|node| node.name)
-    }
-}
-
-/// `None` in the place of the error that a signal is.
-fn unless_stopped<T>(result: Result<T>) -> Result<Option<T>> {
-    match result {
-        Err(error) if error.is::<interrupt::Interrupted>() => Ok(None),
-        other => other.map(Some),
     }
 }

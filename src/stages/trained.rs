@@ -1,6 +1,6 @@
 //! What the stages that train have in common.
 
-use super::{Cost, Made, Run, State};
+use super::{Cost, Made, Run, Stage, State};
 use crate::artifact::{self, Hasher};
 use crate::models::Compute;
 use crate::train::task::Task;
@@ -13,7 +13,51 @@ use std::path::PathBuf;
 /// Forward and backward passes cost about three forward ones.
 const TRAINING_FACTOR: f64 = 3.0;
 
-/// A stage that trains, as its files say.
+/// What a stage that trains adds to what all of them share.
+pub(super) trait Trains: Sync {
+    /// As [`Stage::inputs`].
+    fn inputs(&self, run: &Run) -> Result<Option<String>>;
+
+    /// How it trains; `None` where its network is given, and there is nothing to do.
+    fn training<'a>(&self, run: &'a Run) -> Option<Training<'a>>;
+
+    /// As [`Stage::cost`].
+    fn cost(&self, run: &Run) -> Result<Cost>;
+
+    /// As [`Stage::make`]; not asked where the network is given.
+    fn make(&self, run: &Run, inputs: &str) -> Result<Made>;
+}
+
+/// A stage that trains, or takes what it is given.
+pub(super) struct Trained<T>(pub(super) T);
+
+impl<T: Trains> Stage for Trained<T> {
+    fn inputs(&self, run: &Run) -> Result<Option<String>> {
+        self.0.inputs(run)
+    }
+
+    fn state(&self, run: &Run, inputs: &str) -> Result<State> {
+        self.0.training(run).map_or(Ok(State::UpToDate), |training| training.state(inputs))
+    }
+
+    fn output(&self, run: &Run, inputs: &str) -> Result<String> {
+        self.0.training(run).map_or(Ok(inputs.to_owned()), |training| training.output())
+    }
+
+    fn origin(&self, run: &Run, inputs: &str, state: State) -> Result<Option<String>> {
+        self.0.training(run).map_or(Ok(None), |training| training.origin(inputs, state))
+    }
+
+    fn cost(&self, run: &Run) -> Result<Cost> {
+        self.0.cost(run)
+    }
+
+    fn make(&self, run: &Run, inputs: &str) -> Result<Made> {
+        self.0.make(run, inputs)
+    }
+}
+
+/// A training, as its files say.
 pub(super) struct Training<'a> {
     pub(super) run: &'a Run,
     pub(super) name: &'static str,
@@ -31,7 +75,7 @@ pub(super) struct Pass {
 
 impl Training<'_> {
     /// What its newest checkpoint is worth to somebody who wants `inputs`.
-    pub(super) fn state(&self, inputs: &str) -> Result<State> {
+    fn state(&self, inputs: &str) -> Result<State> {
         let Some(folder) = checkpoint::newest(&self.folder())? else { return Ok(State::ToDo) };
         let header = checkpoint::header(&folder)?;
         Ok(match header.images_seen {
@@ -42,12 +86,12 @@ impl Training<'_> {
     }
 
     /// The hash of the averaged weights.
-    pub(super) fn output(&self) -> Result<String> {
+    fn output(&self) -> Result<String> {
         Ok(artifact::file_hash(&self.run.newest(self.name)?.join("ema.safetensors"))?)
     }
 
     /// The inputs, and the way through all restarts that asked for something else.
-    pub(super) fn origin(&self, inputs: &str, state: State) -> Result<Option<String>> {
+    fn origin(&self, inputs: &str, state: State) -> Result<Option<String>> {
         let (mut history, mut seen) = (Vec::new(), 0);
         if let State::Resume { .. } = state
             && let Some(folder) = checkpoint::newest(&self.folder())?

@@ -48,9 +48,7 @@ impl Place {
 
     /// Writes a PNG whose pixels depend on `shade`.
     fn image(&self, name: &str, shade: u8) {
-        let image = image::GrayImage::from_fn(24, 16, |x, y| {
-            image::Luma([shade.wrapping_mul(31).wrapping_add((7 * x + 3 * y) as u8)])
-        });
+        let image = shaded(shade);
         let path = self.root().join("set").join(name);
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         image.save(path).unwrap();
@@ -84,6 +82,13 @@ impl Place {
         let all = Split::ALL.into_iter().flat_map(|split| catalog.entries(split).unwrap());
         all.map(|entry| (name(&entry.location), entry)).collect()
     }
+}
+
+/// An image that differs from those of other shades.
+pub(crate) fn shaded(shade: u8) -> image::GrayImage {
+    image::GrayImage::from_fn(24, 16, |x, y| {
+        image::Luma([shade.wrapping_mul(31).wrapping_add((7 * x + 3 * y) as u8)])
+    })
 }
 
 fn keep_on(_: Progress) -> ControlFlow<()> {

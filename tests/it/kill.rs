@@ -6,7 +6,7 @@ use super::binary::{SHORT, done, ended, report, results, tiny};
 use signal_hook::consts::SIGTERM;
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::LazyLock;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -147,6 +147,21 @@ pub(crate) fn wait_for(path: &Path) {
     let start = Instant::now();
     while !path.exists() {
         assert!(start.elapsed() < Duration::from_secs(60), "{} does not come", path.display());
+        thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// How `child` ends within `limit`; one that takes longer is killed and fails the test.
+pub(crate) fn ended_within(child: &mut Child, limit: Duration) -> ExitStatus {
+    let start = Instant::now();
+    loop {
+        if let Some(status) = child.try_wait().unwrap() {
+            return status;
+        }
+        if start.elapsed() > limit {
+            child.kill().unwrap();
+            panic!("it has not ended after {limit:?}");
+        }
         thread::sleep(Duration::from_millis(5));
     }
 }

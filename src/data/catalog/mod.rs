@@ -227,7 +227,8 @@ impl Catalog {
         self.sql(quarantine::reasons)
     }
 
-    fn finished(&self) -> Result<(), CatalogError> {
+    /// Fails where its ingest did not come to its end.
+    pub(crate) fn finished(&self) -> Result<(), CatalogError> {
         match self.meta("finished")? {
             Some(_) => Ok(()),
             None => Err(CatalogError::Unfinished { path: self.path.clone() }),

@@ -89,7 +89,6 @@ impl Measure for ConditionFidelity {
         let [drawn, of_null] = [true, false].map(|with_condition| -> Result<Vec<Vec<f32>>> {
             let mut images = Vec::new();
             for batch in candidates.chunks(BATCH) {
-                metric::unless_stopped()?;
                 let request = |candidate: &Candidate| Request {
                     tokens: with_condition.then(|| candidate.tokens.clone()),
                     seed: candidate.seed,
@@ -121,12 +120,13 @@ impl Measure for ConditionFidelity {
         let chance: Figure = (1.0 / candidates.len() as f64).into();
 
         let mut finding = Finding::new(self.key(), "Condition fidelity");
-        finding.taken("candidates", taken);
-        finding.told(
+        finding.count(
+            "candidates",
+            taken.used,
             "Candidates",
-            count(taken.used),
             format!("A generated image chooses from {}.", of(taken, "validation images")),
         );
+        finding.other("candidates_available", taken.available);
         finding.figure(
             "top1",
             &top1,

@@ -45,9 +45,8 @@ impl Measure for Losses {
             "Validation loss, last",
             "The same at the end, with the moving average of the weights. Less is better.",
         );
-        finding.other("images_seen", images_seen);
-        let definition = "Training images, counted over all passes.".to_owned();
-        finding.told("Images seen", count(images_seen), definition);
+        let definition = "Training images, counted over all passes.";
+        finding.count("images_seen", images_seen, "Images seen", definition);
         finding.tiles.push(Tile {
             rank: 3,
             label: "Denoiser validation loss",

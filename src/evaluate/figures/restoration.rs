@@ -38,7 +38,6 @@ impl Measure for Restoration {
         let watch = Watch::new("autoencoder", 0, chosen.len() as u64);
         let mut found = Vec::new();
         for batch in chosen.chunks(BATCH) {
-            metric::unless_stopped()?;
             let squares = map_images(valid, batch, Square::clone)?;
             let pixels: Vec<&[f32]> = squares.iter().map(|square| &square.pixels[..]).collect();
             let restored = restored(autoencoder, &pixels, size, device)?;

@@ -8,7 +8,7 @@ use std::process::{Command, Stdio};
 use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 
-use image::{DynamicImage, GrayImage, ImageFormat, Luma};
+use image::{DynamicImage, ImageFormat};
 use signal_hook::consts::SIGTERM;
 use tempfile::TempDir;
 use umbra::data::catalog::{Catalog, Location, Split};
@@ -16,7 +16,8 @@ use umbra::random::Stream;
 
 use super::{LONGEST, corpus, places};
 use crate::binary::{ended, umbra};
-use crate::kill::signal;
+use crate::ingest::shaded;
+use crate::kill::{ended_within, signal};
 
 const GOOD: usize = 200;
 /// Files that are deleted while the ingest runs.
@@ -54,11 +55,8 @@ static REFERENCE: LazyLock<Reference> = LazyLock::new(|| {
 
 /// A PNG that differs from those of other shades.
 fn image(shade: u8) -> Vec<u8> {
-    let image = GrayImage::from_fn(24, 16, |x, y| {
-        Luma([shade.wrapping_mul(31).wrapping_add((7 * x + 3 * y) as u8)])
-    });
     let mut bytes = Cursor::new(Vec::new());
-    DynamicImage::from(image).write_to(&mut bytes, ImageFormat::Png).unwrap();
+    DynamicImage::from(shaded(shade)).write_to(&mut bytes, ImageFormat::Png).unwrap();
     bytes.into_inner()
 }
 
@@ -123,15 +121,9 @@ fn a_signal_is_answered_at_any_moment_among_hostile_files() {
             signal(&child, SIGTERM);
         }
         let asked = Instant::now();
-        while child.try_wait().unwrap().is_none() {
-            if asked.elapsed() > LONGEST {
-                child.kill().unwrap();
-                panic!("the signal was not answered");
-            }
-            std::thread::sleep(Duration::from_millis(5));
-        }
+        let status = ended_within(&mut child, LONGEST);
         slowest = slowest.max(asked.elapsed());
-        match child.wait().unwrap().code() {
+        match status.code() {
             Some(75) => stopped += 1,
             code => assert_eq!(code, Some(0)),
         }

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::LONGEST;
 use crate::binary::{Ended, ended, umbra};
+use crate::ingest::shaded;
 
 const HEADER: &str = "file,patient_id,labels,mask_file\n";
 
@@ -61,10 +62,7 @@ fn ingested(home: &Path, table: &[u8]) -> (Ended, Duration) {
     let set = home.join("set");
     fs::create_dir_all(&set).unwrap();
     for shade in 0..3u8 {
-        let image = image::GrayImage::from_fn(24, 16, |x, y| {
-            image::Luma([shade.wrapping_mul(31).wrapping_add((7 * x + 3 * y) as u8)])
-        });
-        image.save(set.join(format!("{shade}.png"))).unwrap();
+        shaded(shade).save(set.join(format!("{shade}.png"))).unwrap();
     }
     fs::write(set.join("manifest.csv"), table).unwrap();
     let columns = "columns: (split: None, dataset: None, view: None)";

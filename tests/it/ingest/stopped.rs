@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::binary::umbra;
+use crate::kill::{ended_within, signal};
 use signal_hook::consts::SIGTERM;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -55,14 +56,7 @@ fn beside_a_pipe(place: &Place, source: &str) -> Command {
 /// How a command ends within the promised time; whoever waits longer is killed and fails the test.
 fn ended_in_time(command: &mut Command) -> (Option<i32>, String) {
     let mut child = command.spawn().unwrap();
-    let start = Instant::now();
-    while child.try_wait().unwrap().is_none() {
-        if start.elapsed() > PROMISED {
-            child.kill().unwrap();
-            panic!("it hangs");
-        }
-        std::thread::sleep(Duration::from_millis(20));
-    }
+    ended_within(&mut child, PROMISED);
     let output = child.wait_with_output().unwrap();
     let said =
         String::from_utf8(output.stdout).unwrap() + std::str::from_utf8(&output.stderr).unwrap();
@@ -120,18 +114,8 @@ fn a_signal_ends_an_ingest_whose_file_stalls_and_it_has_the_threads_that_were_as
         let workers: Vec<&String> = names.iter().filter(|it| it.starts_with("ingest-")).collect();
         assert_eq!(workers, ["ingest-0\n", "ingest-1\n", "ingest-2\n"], "--threads 3");
     }
-    let asked = Instant::now();
-    let status =
-        Command::new("kill").arg(format!("-{SIGTERM}")).arg(child.id().to_string()).status();
-    assert!(status.unwrap().success());
-    while child.try_wait().unwrap().is_none() {
-        if asked.elapsed() > PROMISED {
-            child.kill().unwrap();
-            panic!("the signal was not answered");
-        }
-        std::thread::sleep(Duration::from_millis(20));
-    }
-    assert_eq!(child.wait().unwrap().code(), Some(75));
+    signal(&child, SIGTERM);
+    assert_eq!(ended_within(&mut child, PROMISED).code(), Some(75));
 }
 
 #[test]
