@@ -11,8 +11,9 @@ use crate::data::secret::SecretError;
 use crate::data::source::SourceError;
 use crate::data::store::StoreError;
 use crate::device::DeviceError;
-use crate::export::ExportError;
-use crate::forward::ForwardError;
+use crate::interop::export::ExportError;
+use crate::interop::forward::ForwardError;
+use crate::interop::scheduler::SchedulerError;
 use crate::interrupt::Interrupted;
 use crate::metric;
 use crate::models::ConfigError;
@@ -23,7 +24,6 @@ use crate::models::weights::folder::FolderError;
 use crate::models::weights::{WeightsError, file::FileError as WeightsFileError};
 use crate::recipe::RecipeError;
 use crate::sample::manifold::ManifoldError;
-use crate::sample::scheduler::SchedulerError;
 use crate::telemetry::metrics::MetricsError;
 use crate::telemetry::plain::{plain, plain_lines};
 use crate::train::adamw::StateError;
@@ -84,8 +84,8 @@ const CODES: &[(&str, Judge)] = &[
     ("data::source::SourceError", always::<SourceError, BAD_RECIPE>),
     ("data::store::error::StoreError", |error| error.downcast_ref().map(store)),
     ("device::DeviceError", always::<DeviceError, BAD_RECIPE>),
-    ("export::ExportError", always::<ExportError, BAD_RECIPE>),
-    ("forward::ForwardError", |error| error.downcast_ref().map(forward)),
+    ("interop::export::ExportError", always::<ExportError, BAD_RECIPE>),
+    ("interop::forward::ForwardError", |error| error.downcast_ref().map(forward)),
     ("interrupt::Interrupted", always::<Interrupted, STOPPED>),
     ("metric::Refusal", always::<metric::Refusal, FAILED>),
     ("models::ConfigError", always::<ConfigError, DAMAGED>),
@@ -98,7 +98,7 @@ const CODES: &[(&str, Judge)] = &[
     ("models::weights::folder::FolderError", always::<FolderError, DAMAGED>),
     ("recipe::RecipeError", always::<RecipeError, BAD_RECIPE>),
     ("sample::manifold::interpolate::ManifoldError", always::<ManifoldError, FAILED>),
-    ("sample::scheduler::error::SchedulerError", always::<SchedulerError, DAMAGED>),
+    ("interop::scheduler::error::SchedulerError", always::<SchedulerError, DAMAGED>),
     ("telemetry::metrics::MetricsError", |error| error.downcast_ref().map(metrics)),
     ("train::adamw::StateError", always::<StateError, DAMAGED>),
 ];

@@ -2,7 +2,7 @@
 
 use super::args::{Export, Library, Weights};
 use super::exit;
-use crate::export;
+use crate::interop::export;
 use crate::stages::Run;
 use crate::telemetry::plain::plain;
 use anyhow::Result;

@@ -2,9 +2,10 @@
 
 use super::args::Forward;
 use super::exit;
+use crate::device;
+use crate::interop::forward;
 use crate::models::weights::file::{self, NonFinite};
 use crate::telemetry::plain::plain;
-use crate::{device, forward};
 use anyhow::{Context, Result};
 use std::io::Write as _;
 

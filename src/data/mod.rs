@@ -4,6 +4,7 @@ pub mod catalog;
 pub mod file;
 pub mod image;
 pub mod ingest;
+pub mod latents;
 pub mod loader;
 mod patience;
 pub mod phantom;

@@ -3,8 +3,8 @@
 use super::figures::fidelity::THUMBNAIL;
 use crate::data::catalog::Entry;
 use crate::data::image::{Rect, Square};
+use crate::data::latents;
 use crate::data::radiographs::Radiographs;
-use crate::encode;
 use crate::metric::{self, Area};
 use crate::sample::stage::{self, Sample};
 use anyhow::Result;
@@ -72,7 +72,7 @@ impl Drawn {
         let wanted: BTreeSet<u64> = indices.iter().flat_map(keys).collect();
         let areas: BTreeMap<u64, Area> = entries
             .iter()
-            .map(|entry| (encode::key(entry) as u64, entry))
+            .map(|entry| (latents::key(entry) as u64, entry))
             .filter(|(key, _)| wanted.contains(key))
             .map(|(key, entry)| {
                 let [width, height] = [entry.width, entry.height].map(|side| side as usize);

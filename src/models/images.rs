@@ -27,8 +27,7 @@ pub fn to_images(decoded: Tensor<4>) -> Result<Vec<Vec<f32>>, DataError> {
     Ok(values.chunks_exact(height * width).map(<[f32]>::to_vec).collect())
 }
 
-/// What an encoder trained here sees: grey values in [0, 1] shifted and scaled to about zero mean and unit
-/// variance.
-pub fn normalise(images: Tensor<4>) -> Tensor<4> {
-    (images - 0.5) * 4.0
+/// A tensor's numbers, row after row.
+pub(crate) fn values<const D: usize>(tensor: Tensor<D>) -> Result<Vec<f32>, DataError> {
+    tensor.into_data().try_into_vec::<f32>()
 }

@@ -2,10 +2,10 @@
 
 use super::Recipe;
 use super::networks::{self, num_tokens};
-use crate::encode::trained_input;
 use crate::models::autoencoder::AutoencoderConfig;
 use crate::models::condition::ConditionConfig;
 use crate::models::denoiser::{DenoiserConfig, UnetConfig};
+use crate::models::encoder::trained_input;
 use crate::models::encoder::{ImageEncoderConfig, Preprocessing};
 use crate::models::weights::folder::{self, ModelFolder};
 use std::path::{Path, PathBuf};

@@ -1,8 +1,8 @@
 //! From noise and condition tokens to images.
 
 use super::sampler::{Sampler, starting_noise};
+use crate::data::latents::Scale;
 use crate::diffusion::{Diffusion, guidance};
-use crate::encode::Scale;
 use crate::models::autoencoder::Autoencoder;
 use crate::models::denoiser::Denoiser;
 use crate::models::images::to_images;

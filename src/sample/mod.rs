@@ -3,5 +3,4 @@
 pub mod generate;
 pub mod manifold;
 pub mod sampler;
-pub mod scheduler;
 pub mod stage;

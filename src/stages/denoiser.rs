@@ -2,8 +2,8 @@
 
 use super::trained::{Pass, Training, Trains};
 use super::{Cost, DENOISER, ENCODE, Made, Run, hasher, text};
+use crate::data::latents::{Latents, Scale};
 use crate::data::picture;
-use crate::encode::{Latents, Scale};
 use crate::models::weights::num_parameters;
 use crate::recipe::networks::Denoiser as Section;
 use crate::sample::generate::{Generator, Request};

@@ -2,8 +2,8 @@
 
 use super::{AUTOENCODER, DENOISER, ENCODER, EVALUATE, Run, State};
 use crate::data::catalog::Catalog;
-use crate::encode::Scale;
-use crate::export::{Card, ExportError, Measured, Model, Network, Origin, Part, Weights};
+use crate::data::latents::Scale;
+use crate::interop::export::{Card, ExportError, Measured, Model, Network, Origin, Part, Weights};
 use crate::models::autoencoder::AutoencoderKlConfig;
 use crate::models::denoiser::DenoiserConfig;
 use crate::models::encoder::VitConfig;

@@ -2,10 +2,11 @@
 
 use super::{AUTOENCODER, Cost, DENOISER, ENCODER, Run};
 use crate::artifact;
-use crate::encode::{Embedder, Scale};
+use crate::data::latents::Scale;
 use crate::models::Init;
 use crate::models::autoencoder::{Autoencoder, AutoencoderConfig};
 use crate::models::denoiser::Denoiser;
+use crate::models::encoder::Embedder;
 use crate::models::encoder::{ImageEncoderConfig, Vit};
 use crate::models::weights::{self, StateDict};
 use crate::random::Stream;

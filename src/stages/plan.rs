@@ -2,8 +2,8 @@
 //! making it.
 
 use super::{EVALUATE, Kind, Place, Run, State};
+use crate::interop::scheduler;
 use crate::recipe::Recipe;
-use crate::sample::scheduler;
 use crate::telemetry::progress;
 use anyhow::Result;
 use indicatif::{HumanBytes, HumanCount};

@@ -6,7 +6,7 @@ use super::{EVALUATE, Made, Node, State, Timing, networks, node, order};
 use crate::artifact::{self, Hasher, Lock};
 use crate::data::ingest::{self, Probe};
 use crate::device;
-use crate::export::ExportError;
+use crate::interop::export::ExportError;
 use crate::interrupt::{self, Interrupted};
 use crate::recipe::resolve::Networks;
 use crate::recipe::{Recipe, RecipeError};

@@ -2,7 +2,7 @@
 
 use super::{Cost, Made, Run, SAMPLE, Stage, State, hasher, text};
 use crate::artifact::{self, Stamp};
-use crate::encode::Latents;
+use crate::data::latents::Latents;
 use crate::models::autoencoder::Autoencoder;
 use crate::models::denoiser::Denoiser;
 use crate::sample::generate::Generator;

@@ -12,7 +12,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 use umbra::artifact;
 use umbra::diffusion::Objective;
-use umbra::export::{self, ExportError, Weights};
+use umbra::interop::export::{self, ExportError, Weights};
 use umbra::models::weights::StateDict;
 use umbra::models::weights::file::{self as weights_file, NonFinite};
 use umbra::random::Stream;

@@ -4,21 +4,22 @@ use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// The modules from the ground up. Those on one line may use each other.
-const LAYERS: [&[&str]; 12] = [
-    &["device", "telemetry", "random", "artifact", "metric", "interrupt"],
+/// The modules from the ground up. Those on one line do not know each other.
+const LAYERS: [&[&str]; 9] = [
+    &["random", "device", "interrupt", "artifact"],
+    &["telemetry", "metric", "diffusion"],
     &["data"],
     &["models"],
-    &["diffusion"],
-    &["encode"],
-    &["sample"],
-    &["train"],
-    &["evaluate"],
-    &["export", "forward"],
+    &["sample", "train"],
+    &["evaluate", "interop"],
     &["recipe"],
     &["stages"],
     &["cli"],
 ];
+
+/// Rooms that compute without the tensor library.
+const WITHOUT_TENSORS: [&str; 6] =
+    ["random", "artifact", "interrupt", "telemetry", "metric", "data"];
 
 #[test]
 fn imports_point_down() {
@@ -27,10 +28,10 @@ fn imports_point_down() {
         let Some(from) = module(&file) else { continue };
         let text = fs::read_to_string(&file).unwrap();
         for (line, to) in imports(&text) {
-            if layer(&to) > layer(&from) {
+            if to != from && layer(&to) >= layer(&from) {
                 writeln!(
                     upward,
-                    "{}:{line}: {from} uses {to}, which lies above it",
+                    "{}:{line}: {from} uses {to}, which does not lie below it",
                     file.display()
                 )
                 .unwrap();
@@ -38,6 +39,29 @@ fn imports_point_down() {
         }
     }
     assert!(upward.is_empty(), "\n{upward}");
+}
+
+#[test]
+fn some_rooms_hold_no_tensors() {
+    for file in rust_files(&source()) {
+        if module(&file).is_some_and(|room| WITHOUT_TENSORS.contains(&&room[..])) {
+            let text = fs::read_to_string(&file).unwrap();
+            let code = text.lines().map(|line| line.split("//").next().unwrap());
+            let line = code.into_iter().position(|line| line.contains("burn::"));
+            assert_eq!(line, None, "{} uses the tensor library", file.display());
+        }
+    }
+}
+
+/// The table on the library's front page is this order, too.
+#[test]
+fn the_front_page_names_the_rooms_from_the_ground_up() {
+    let library = fs::read_to_string(source().join("lib.rs")).unwrap();
+    let row = |line: &str| Some(line.strip_prefix("//! | [`")?.split_once("`]")?.0.to_owned());
+    let rows: Vec<String> = library.lines().filter_map(row).collect();
+    let order: Vec<usize> = rows.iter().map(|room| layer(room)).collect();
+    assert!(order.is_sorted(), "{rows:?}");
+    assert_eq!(rows.len(), LAYERS.concat().len());
 }
 
 #[test]
@@ -58,10 +82,10 @@ fn every_module_has_its_layer() {
 #[test]
 fn imports_are_found_in_every_form() {
     let text = "use crate::{\n    data::{image, file},\n    random::Stream,\n};\n// crate::cli in a comment\n\
-                let x = crate::models::weights(); use crate::{train, crate::encode::y};\n";
+                let x = crate::models::weights(); use crate::{train, crate::sample::y};\n";
     let found: Vec<(usize, String)> = imports(text);
     let found: Vec<(usize, &str)> = found.iter().map(|(line, name)| (*line, &name[..])).collect();
-    assert_eq!(found, [(1, "data"), (1, "random"), (6, "models"), (6, "train"), (6, "encode")]);
+    assert_eq!(found, [(1, "data"), (1, "random"), (6, "models"), (6, "train"), (6, "sample")]);
 }
 
 /// Line and name of every top-level module that `text` reaches through `crate::`, comments left out.

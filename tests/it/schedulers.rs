@@ -9,9 +9,9 @@ use std::convert::Infallible;
 use std::path::Path;
 use umbra::diffusion::schedule::{Cosine, Linear, ScaledLinear};
 use umbra::diffusion::{Objective, Schedule};
+use umbra::interop::scheduler::{Scheduler, SchedulerConfig, from_umbra, trajectory};
 use umbra::models::weights::file::{self, NonFinite};
 use umbra::sample::sampler::{Ddim, Euler, Sampler};
-use umbra::sample::scheduler::{Scheduler, SchedulerConfig, from_umbra, trajectory};
 
 /// f32 on both sides, with the same operations in the same order: what is left is the last digit of
 /// exponentials and logarithms, over up to 20 steps.

@@ -3,11 +3,13 @@
 use super::binary::{done, newest, tiny};
 use std::path::Path;
 use umbra::data::catalog::{Catalog, Split};
+use umbra::data::latents::Latents;
 use umbra::data::radiographs::Radiographs;
-use umbra::encode::{self, Embedder, Latents};
+use umbra::data::store::{Check, Store};
 use umbra::metric;
 use umbra::models::Init;
 use umbra::models::autoencoder::{Autoencoder, AutoencoderConfig};
+use umbra::models::encoder::Embedder;
 use umbra::models::encoder::ImageEncoderConfig;
 use umbra::models::weights::load_state_dict;
 use umbra::random::Stream;
@@ -65,7 +67,9 @@ fn swapped(checkpoints: &Path) -> [f64; 2] {
 
     let catalog = Catalog::open(&run.join("catalog.sqlite")).unwrap();
     let store = std::fs::read_to_string(run.join("store.txt")).unwrap();
-    let store = encode::open(&checkpoints.join("stores").join(store.trim())).unwrap();
+    let store = Store::open(&checkpoints.join("stores").join(store.trim()), Check::Hashes)
+        .map(std::sync::Arc::new)
+        .unwrap();
     let learned =
         Latents::new(store.clone(), &catalog.entries(Split::Train).unwrap(), None).unwrap();
     // Images that no network has learned from.

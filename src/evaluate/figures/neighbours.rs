@@ -2,8 +2,8 @@
 
 use super::{MOST_IMAGES, Measure, at_least};
 use crate::data::catalog::{Entry, Label, PatientKey};
+use crate::data::latents::Latents;
 use crate::data::radiographs::Radiographs;
-use crate::encode::{Embedder, Latents};
 use crate::evaluate::evidence::Evidence;
 use crate::evaluate::finding::{Figure, Finding, Meter, Taken, Tile};
 use crate::evaluate::images::{READ_AHEAD, map_images};
@@ -11,6 +11,7 @@ use crate::evaluate::sets;
 use crate::evaluate::subset;
 use crate::evaluate::words::{number, of, percent};
 use crate::metric::{self, Features, knn};
+use crate::models::encoder::Embedder;
 use crate::random::Stream;
 use anyhow::Result;
 use serde::{Deserialize, Serialize};

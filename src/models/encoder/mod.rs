@@ -6,6 +6,7 @@
 
 mod dinov3;
 mod dinov3_config;
+mod embedder;
 mod feed_forward;
 mod layer_scale;
 mod patches;
@@ -17,6 +18,7 @@ mod vit_config;
 
 pub use dinov3::Dinov3;
 pub use dinov3_config::{Activation, Dinov3Config};
+pub use embedder::{Embedder, normalise, trained_input};
 pub use preprocessing::{Preprocessing, Resample};
 pub use vit::Vit;
 pub use vit_config::{Flavor, PoolerAct, VitConfig};

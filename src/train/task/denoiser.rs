@@ -1,12 +1,12 @@
 //! Training the denoiser: latents and condition tokens from the store, noise in, the objective's target out.
 
 use super::{Loss, Progress, Task, validated};
+use crate::data::latents::Latents;
 use crate::data::{
     image::Gray,
     loader::{SampleError, Samples},
 };
 use crate::diffusion::{Diffusion, Objective, Schedule, objective::add_noise};
-use crate::encode::Latents;
 use crate::models::Compute;
 use crate::models::denoiser::{Denoiser, DenoiserConfig};
 use crate::random::{Permutation, Stream};

@@ -1,12 +1,12 @@
 //! Configs of other projects: what decides a network is read or refused by its name; what does not is passed over.
 
 use serde_json::{Map, Value, json};
+use umbra::interop::scheduler::SchedulerConfig;
 use umbra::models::autoencoder::{AutoencoderKlConfig, AutoencoderTinyConfig};
 use umbra::models::denoiser::UnetConfig;
 use umbra::models::encoder::{Dinov3Config, ImageEncoderConfig, Preprocessing};
 use umbra::models::features::{InceptionV3Config, LpipsConfig, XrayDenseNetConfig};
 use umbra::models::text::{BertConfig, ClipTextConfig};
-use umbra::sample::scheduler::SchedulerConfig;
 
 /// One kind of config file.
 struct Family {

@@ -27,10 +27,11 @@ use crate::data::{
     loader::{SampleError, Samples},
     radiographs::Radiographs,
 };
-use crate::encode::Embedder;
 use crate::metric::{self, Features};
+use crate::models::encoder::Embedder;
+use crate::models::encoder::normalise;
 use crate::models::encoder::{Vit, VitConfig};
-use crate::models::images::{normalise, stack};
+use crate::models::images::stack;
 use crate::models::weights::StateDict;
 use crate::models::{Compute, Init};
 use crate::random::Stream;

@@ -1,8 +1,9 @@
 //! An encoder and what an image goes through before it.
 
+use super::{ImageEncoder, Preprocessing, Resample, Vit};
 use crate::data::radiographs::Radiographs;
 use crate::models::condition::Tokens;
-use crate::models::encoder::{ImageEncoder, Preprocessing, Resample, Vit};
+use crate::models::images::values;
 use anyhow::Result;
 use burn::tensor::{Device, Tensor};
 
@@ -49,7 +50,7 @@ impl Embedder {
     pub fn embed(&self, images: &[&[f32]], size: usize, batch_size: usize) -> Result<Vec<f32>> {
         let mut out = Vec::new();
         for batch in images.chunks(batch_size) {
-            out.extend(super::values(self.tokens(batch, size).slice_dim(1, 0..1))?);
+            out.extend(values(self.tokens(batch, size).slice_dim(1, 0..1))?);
         }
         Ok(out)
     }
@@ -76,7 +77,12 @@ impl Embedder {
 }
 
 /// How an image of `size` reaches an encoder that is trained here: shifted and scaled to about mean 0 and
-/// variance 1, as [`normalise`](crate::models::images::normalise) does with views.
+/// variance 1, as [`normalise`] does with views.
 pub fn trained_input(size: usize) -> Preprocessing {
     Preprocessing { side: size, mean: vec![0.5], std: vec![0.25], resample: Resample::Bicubic }
+}
+
+/// What an encoder trained here sees of views: grey values in [0, 1] shifted and scaled as in [`trained_input`].
+pub fn normalise(images: Tensor<4>) -> Tensor<4> {
+    (images - 0.5) * 4.0
 }

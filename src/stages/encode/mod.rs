@@ -1,12 +1,14 @@
 //! Images to latents and tokens, and what later stages see of them.
 
+mod fill;
+
 use super::ingest::images_in_words;
 use super::reference::Reference;
 use super::{Cost, ENCODE, Made, Run, Stage, State, hasher, text};
 use crate::artifact::{self, Hasher, Lock};
+use crate::data::latents::{Latents, key};
 use crate::data::radiographs::Radiographs;
-use crate::data::store::Store;
-use crate::encode::{self, Latents, Networks, key};
+use crate::data::store::{Check, Store};
 use crate::interrupt::{self, Interrupted};
 use crate::telemetry::Watch;
 use anyhow::{Context, Result, ensure};
@@ -37,7 +39,7 @@ pub(super) struct Encoded {
 
 impl Stage for Encode {
     fn inputs(&self, run: &Run) -> Result<Option<String>> {
-        let mut hasher = hasher(run, ENCODE, encode::VERSION)
+        let mut hasher = hasher(run, ENCODE, fill::VERSION)
             .section(&text(&run.recipe.condition.tokens))
             .section(&run.recipe.data.size.to_string());
         if run.networks.encoder_weights.is_some() {
@@ -73,7 +75,7 @@ impl Stage for Encode {
         if missing.is_empty() {
             return Ok(inputs.to_owned());
         }
-        let hasher = Hasher::new("missing rows", encode::VERSION).upstream(inputs);
+        let hasher = Hasher::new("missing rows", fill::VERSION).upstream(inputs);
         let key = |hasher: Hasher, key: &i64| hasher.section(&key.to_string());
         Ok(missing.iter().fold(hasher, key).finish())
     }
@@ -186,7 +188,7 @@ impl Run {
     /// How many images were gone through.
     fn fill(&self, folder: &Path, hash: &str) -> Result<u64> {
         let (encoder, autoencoder) = (self.encoder()?, self.autoencoder()?);
-        let networks = Networks {
+        let networks = fill::Networks {
             encoder: &encoder,
             tokens: self.recipe.condition.tokens,
             autoencoder: &autoencoder,
@@ -199,7 +201,7 @@ impl Run {
         let total = splits.iter().map(|split| split.len()).sum::<usize>() as u64;
         let most_missing = self.recipe.data.damage_limit(total);
         let watch = Watch::new(ENCODE, 0, total);
-        encode::run(&networks, &splits, folder, hash, BATCH, most_missing, &watch)?;
+        fill::run(&networks, &splits, folder, hash, BATCH, most_missing, &watch)?;
         Ok(total)
     }
 
@@ -244,5 +246,6 @@ impl Run {
 }
 
 fn open(folder: &Path) -> Result<Arc<Store>> {
-    encode::open(folder).context("the store is damaged; remove its folder to make it again")
+    let store = Store::open(folder, Check::Hashes);
+    store.map(Arc::new).context("the store is damaged; remove its folder to make it again")
 }

@@ -1,7 +1,7 @@
 //! The schedulers of diffusers, read from their `scheduler_config.json`: other people's weights are
 //! sampled as their authors sample them.
 //!
-//! umbra's own samplers ([`super::sampler`]) are formulas over a schedule; these walk the grids and
+//! umbra's own samplers ([`crate::sample::sampler`]) are formulas over a schedule; these walk the grids and
 //! tables of diffusers, f32 and rounding included, so that equal model outputs give equal samples.
 //! Nothing here draws noise: a scheduler that wants some is handed it.
 

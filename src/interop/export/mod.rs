@@ -10,8 +10,9 @@ mod encoder;
 pub use card::{Card, Measured, Origin};
 
 use crate::artifact;
+use crate::data::latents::Scale;
 use crate::diffusion::{Diffusion, Objective};
-use crate::encode::Scale;
+use crate::interop::scheduler::from_umbra;
 use crate::models::autoencoder::{AutoencoderConfig, AutoencoderKlConfig};
 use crate::models::condition::Tokens;
 use crate::models::denoiser::DenoiserConfig;
@@ -19,7 +20,6 @@ use crate::models::encoder::{Preprocessing, VitConfig};
 use crate::models::weights::StateDict;
 use crate::models::weights::file::{self as weights_file, NonFinite};
 use crate::models::weights::folder::ModelFolder;
-use crate::sample::scheduler::from_umbra;
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
 use std::fs;

@@ -162,8 +162,7 @@ fn data(values: Vec<f32>, shape: &[usize]) -> TensorData {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::encode::trained_input;
-    use crate::models::images::normalise;
+    use crate::models::encoder::{normalise, trained_input};
     use crate::models::weights::{load_state_dict, state_dict};
     use crate::models::{Fill, Init};
     use crate::random::Stream;

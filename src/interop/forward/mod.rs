@@ -8,13 +8,13 @@ mod image;
 mod inputs;
 mod text;
 
+use crate::interop::scheduler::{SchedulerConfig, SchedulerError, trajectory};
 use crate::models::denoiser::AddedError;
 use crate::models::text::InputError;
 use crate::models::weights::folder::{self, FolderError, ModelFolder};
 use crate::models::weights::{StateDict, WeightsError, consume_state_dict};
 use crate::models::{ConfigError, Init};
 use crate::random::Stream;
-use crate::sample::scheduler::{SchedulerConfig, SchedulerError, trajectory};
 use burn::module::Module;
 use burn::tensor::{Device, Tensor, TensorData};
 use inputs::{Inputs, Side};
