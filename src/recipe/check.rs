@@ -1,12 +1,11 @@
 //! Checks that need more than one section. All faults at once.
 
-use super::networks::{Autoencoder, Denoiser, Encoder, Learns};
-use super::resolve::Networks;
+use super::networks::{AutoencoderFrom, DenoiserFrom, EncoderFrom};
+use super::resolve::{Network, Networks, Start, Training};
 use super::{Recipe, RecipeError, SCHEMA};
 use crate::evaluate::Evaluation;
 use crate::models::condition::Tokens;
 use crate::models::denoiser::ClassEmbedding;
-use crate::models::encoder::ImageEncoderConfig;
 use crate::models::{Init, weights};
 use crate::random::Stream;
 use burn::tensor::Device;
@@ -27,8 +26,10 @@ impl Recipe {
             }
             Err(what) => faults.extend(what),
         }
-        faults.extend(self.diffusion.check());
-        faults.extend(self.train.faults("train"));
+        faults.extend(self.diffusion().check().into_iter().map(|what| format!("denoiser.task: {what}")));
+        if let Some(train) = &self.denoiser.train {
+            faults.extend(train.faults("denoiser.train"));
+        }
         for (at, strategy) in self.sample.iter().enumerate() {
             faults.extend(strategy.check().into_iter().map(|what| format!("sample[{at}]: {what}")));
         }
@@ -93,60 +94,66 @@ impl Recipe {
     }
 
     fn check_encoder(&self, networks: &Networks, faults: &mut Vec<String>) {
-        let registers = networks.encoder.num_registers();
+        let registers = networks.encoder.config().num_registers();
         if self.condition.tokens == Tokens::ClassAndRegisters && registers == 0 {
-            let place = match &self.encoder {
-                Encoder::Train { .. } => "encoder.vit.registers is 0",
-                Encoder::Weights { .. } => "the encoder in encoder.folder has no registers",
+            let place = match &self.encoder.from {
+                EncoderFrom::Vit(_) => "encoder.from.registers is 0",
+                EncoderFrom::Folder { .. } => "the encoder in encoder.from.path has no registers",
             };
             faults.push(format!("condition.tokens is ClassAndRegisters, but {place}"));
         }
-        let Encoder::Train { vit, dino, train } = &self.encoder else { return };
-        if let ImageEncoderConfig::Vit(config) = &networks.encoder
-            && let Err(error) = config.check()
-        {
-            faults.push(format!("encoder.vit: {error}"));
+        let Network::Trained(Training { config, task, train, .. }) = &networks.encoder else { return };
+        if let Err(error) = config.check() {
+            faults.push(format!("encoder.from: {error}"));
         }
-        let dino = dino.faults(vit.patch, train);
-        faults.extend(dino.into_iter().map(|what| format!("encoder.dino.{what}")));
+        let task = task.faults(config.patch_size, train);
+        faults.extend(task.into_iter().map(|what| format!("encoder.task.{what}")));
         faults.extend(train.faults("encoder.train"));
-        if !self.data.size.is_multiple_of(vit.patch.max(1)) {
+        if !self.data.size.is_multiple_of(config.patch_size.max(1)) {
             faults.push(format!(
-                "data.size is {}, which encoder.vit.patch ({}) does not divide",
-                self.data.size, vit.patch
+                "data.size is {}, which encoder.from.patch ({}) does not divide",
+                self.data.size, config.patch_size
             ));
         }
     }
 
     fn check_autoencoder(&self, networks: &Networks, faults: &mut Vec<String>) {
-        let factor = networks.autoencoder.factor();
+        let config = networks.autoencoder.config();
+        let factor = config.factor();
         if !self.data.size.is_multiple_of(factor) {
-            let why = match &self.autoencoder {
-                Autoencoder::Train { kl, .. } => {
-                    format!("autoencoder.kl.channels has {} levels", kl.channels.len())
+            let why = match &self.autoencoder.from {
+                AutoencoderFrom::Kl(kl) => {
+                    format!("autoencoder.from.channels has {} levels", kl.channels.len())
                 }
-                Autoencoder::Weights { folder, .. } => format!("of {}", folder.display()),
+                AutoencoderFrom::Folder { path, .. } => format!("of {}", path.display()),
             };
             faults.push(format!(
                 "data.size is {}, which the autoencoder's factor of {factor} does not divide ({why})",
                 self.data.size
             ));
         }
-        let channels = networks.autoencoder.in_channels();
+        let channels = config.in_channels();
         if ![1, 3].contains(&channels) {
             faults.push(format!(
-                "autoencoder.folder takes images of {channels} channels; expected 1 or 3"
+                "autoencoder.from.path takes images of {channels} channels; expected 1 or 3"
             ));
         }
-        let Autoencoder::Train { loss, train, .. } = &self.autoencoder else { return };
-        if let Err(error) = networks.autoencoder.check() {
-            faults.push(format!("autoencoder.kl: {error}"));
+        let Network::Trained(Training { start, task: loss, train, .. }) = &networks.autoencoder else {
+            return;
+        };
+        if let Err(error) = config.check() {
+            faults.push(format!("autoencoder.from: {error}"));
         }
+        let names = || {
+            let mut init = Init::new(Stream::new(0, "names"), &Device::flex()).deferred();
+            weights::shapes(&config.init(&mut init)).into_keys().collect()
+        };
+        check_learns("autoencoder", &self.autoencoder.learns, start, names, faults);
         if let Some(crop) = loss.crop
             && (crop == 0 || crop > self.data.size || !crop.is_multiple_of(factor))
         {
             faults.push(format!(
-                "autoencoder.loss.crop is {crop}; expected a multiple of the autoencoder's factor ({factor}), at most data.size ({})",
+                "autoencoder.task.crop is {crop}; expected a multiple of the autoencoder's factor ({factor}), at most data.size ({})",
                 self.data.size
             ));
         }
@@ -154,28 +161,33 @@ impl Recipe {
             [("kl_weight", loss.kl_weight), ("gradient_weight", loss.gradient_weight)]
         {
             if !(weight >= 0.0 && weight.is_finite()) {
-                faults.push(format!("autoencoder.loss.{name} is {weight}; expected at least 0"));
+                faults.push(format!("autoencoder.task.{name} is {weight}; expected at least 0"));
             }
         }
         faults.extend(train.faults("autoencoder.train"));
     }
 
     fn check_denoiser(&self, networks: &Networks, faults: &mut Vec<String>) {
-        let config = &networks.denoiser;
+        let config = &networks.denoiser.config;
         if let Err(error) = config.unet.check().and_then(|()| config.condition.check()) {
             faults.push(format!("denoiser: {error}"));
         }
         let levels = config.unet.block_out_channels.len();
-        match &self.denoiser {
-            Denoiser::Unet(unet) => {
+        match &self.denoiser.from {
+            DenoiserFrom::Unet(unet) => {
                 if let Some(level) = unet.attention.iter().find(|level| **level >= levels) {
                     faults.push(format!(
-                        "denoiser.attention names level {level}; there are {levels} levels, numbered from 0"
+                        "denoiser.from.attention names level {level}; there are {levels} levels, numbered from 0"
                     ));
                 }
             }
-            Denoiser::Weights { .. } => self.check_foreign_unet(networks, faults),
+            DenoiserFrom::Folder { .. } => self.check_foreign_unet(networks, faults),
         }
+        let names = || {
+            let mut init = Init::new(Stream::new(0, "names"), &Device::flex()).deferred();
+            weights::shapes(&config.unet.init(&mut init)).into_keys().collect()
+        };
+        check_learns("denoiser", &self.denoiser.learns, &networks.denoiser.start, names, faults);
         let [_, side, _] = networks.latent_shape;
         let halvings = levels.saturating_sub(1).min(16);
         if side == 0 || !side.is_multiple_of(1 << halvings) {
@@ -187,18 +199,18 @@ impl Recipe {
 
     /// Whether a U-Net that was trained elsewhere can be guided here.
     fn check_foreign_unet(&self, networks: &Networks, faults: &mut Vec<String>) {
-        let unet = &networks.denoiser.unet;
+        let unet = &networks.denoiser.config.unet;
         let [channels, ..] = networks.latent_shape;
         for (what, found) in
             [("in_channels", unet.in_channels), ("out_channels", unet.out_channels)]
         {
             if found != channels {
                 faults.push(format!(
-                    "denoiser.folder: {what} is {found}, but the autoencoder's latents have {channels} channels"
+                    "denoiser.from.path: {what} is {found}, but the autoencoder's latents have {channels} channels"
                 ));
             }
         }
-        let pooled = networks.token_shape[0] * networks.denoiser.condition.width;
+        let pooled = networks.token_shape[0] * networks.denoiser.config.condition.width;
         let expected = self.condition.pooled.then_some(ClassEmbedding::SimpleProjection(pooled));
         if unet.class_embedding != expected {
             let found = match unet.class_embedding {
@@ -207,29 +219,45 @@ impl Recipe {
             };
             let pooled = self.condition.pooled;
             faults.push(format!(
-                "denoiser.folder {found}, which does not go with condition.pooled: {pooled}"
+                "denoiser.from.path {found}, which does not go with condition.pooled: {pooled}"
             ));
-        }
-        if let Denoiser::Weights { learns: learns @ Learns::Named(_), .. } = &self.denoiser {
-            let mut init = Init::new(Stream::new(0, "names"), &Device::flex()).deferred();
-            let names = weights::shapes(&unet.init(&mut init));
-            let patterns = learns.patterns().unwrap_or_default();
-            let is_used = |pattern: &str| names.keys().any(|name| weights::is_named(name, pattern));
-            faults.extend(patterns.iter().filter(|pattern| !is_used(pattern)).map(|pattern| {
-                format!(
-                    "denoiser.learns: no weight of the U-Net is named {pattern:?}; expected a pattern such as \
-                     \"*.attn2.*\" for names such as {}",
-                    names.keys().next().map_or("none", String::as_str)
-                )
-            }));
-            if patterns.is_empty() {
-                faults.push("denoiser.learns is empty; expected a pattern, or All".into());
-            }
         }
         if unet.text_time.is_some() {
             faults.push(
-                "denoiser.folder takes text_embeds and time_ids, as Stable Diffusion XL does; there is nothing here to give it".into(),
+                "denoiser.from.path takes text_embeds and time_ids, as Stable Diffusion XL does; there is nothing here to give it".into(),
             );
         }
     }
+}
+
+/// Whether every pattern of `learns` names weights, and whether there is anything to choose from.
+fn check_learns(
+    network: &str,
+    learns: &[String],
+    start: &Start,
+    names: impl FnOnce() -> Vec<String>,
+    faults: &mut Vec<String>,
+) {
+    if learns == ["*"] {
+        return;
+    }
+    if let Start::Random = start {
+        faults.push(format!(
+            "{network}.learns is {learns:?}, but {network}.from has no pretrained weights to freeze; leave it out"
+        ));
+        return;
+    }
+    if learns.is_empty() {
+        faults.push(format!("{network}.learns is empty; expected at least one pattern, as in \"*\""));
+        return;
+    }
+    let names = names();
+    let is_used = |pattern: &str| names.iter().any(|name| weights::is_named(name, pattern));
+    faults.extend(learns.iter().filter(|pattern| !is_used(pattern)).map(|pattern| {
+        format!(
+            "{network}.learns: no weight is named {pattern:?}; expected a pattern such as \"*.attn2.*\" for names such \
+             as {}",
+            names.first().map_or("none", String::as_str)
+        )
+    }));
 }

@@ -10,18 +10,30 @@ pub mod resolve;
 mod ron_json;
 
 use crate::data::section::Data;
-use crate::diffusion::Diffusion;
 use crate::evaluate::Evaluation;
 use crate::models::condition::Tokens;
 use crate::sample::manifold::Strategy;
-use crate::train::Train;
 use networks::{Autoencoder, Denoiser, Encoder};
 use ron::extensions::Extensions;
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 
 /// The format's version: raised when an old recipe would mean something else.
-pub const SCHEMA: u32 = 1;
+pub const SCHEMA: u32 = 2;
+
+/// What is told of a recipe of the first schema.
+const SCHEMA_1: &str = "schema is 1; expected 2, in which every network has one shape: `encoder: Train(vit: …, dino: …, \
+                        train: …)` is `encoder: (from: Vit(…), task: Dino(…), train: (…))`, likewise the autoencoder with \
+                        `from: Kl(…), task: Reconstruct(…)` and the denoiser with `from: Unet(…), task: Denoise(…)`; \
+                        the top level's `diffusion` is the denoiser's task, its `train` the denoiser's; \
+                        `Weights(folder: …)` is `(from: Folder(path: …))`";
+
+/// The one field that is read before all others.
+#[derive(Deserialize)]
+struct Header {
+    #[serde(default)]
+    schema: Option<u32>,
+}
 
 /// One run, from images to report.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -37,21 +49,15 @@ pub struct Recipe {
     pub seed: u64,
     /// Which images.
     pub data: Data,
-    /// What sees them.
+    /// The image encoder.
     pub encoder: Encoder,
-    /// What makes them small.
+    /// The autoencoder, between images and latents.
     pub autoencoder: Autoencoder,
-    /// What learns to make new ones.
+    /// The denoiser of latents.
     pub denoiser: Denoiser,
-    /// How noise comes and goes.
-    #[serde(default)]
-    pub diffusion: Diffusion,
-    /// What guides the denoiser.
+    /// What of the encoder guides the denoiser.
     #[serde(default)]
     pub condition: Condition,
-    /// How the denoiser is trained.
-    #[serde(default)]
-    pub train: Train,
     /// Which images are drawn.
     #[serde(default)]
     pub sample: Vec<Strategy>,
@@ -123,7 +129,7 @@ pub enum RecipeError {
 }
 
 impl Recipe {
-    /// Reads the recipe in `path` and applies `overrides` (`train.images=200000`).
+    /// Reads the recipe in `path` and applies `overrides` (`denoiser.train.images=200000`).
     ///
     /// Only the shape is checked here; see [`Recipe::check`].
     pub fn read(path: &Path, overrides: &[String]) -> Result<Self, RecipeError> {
@@ -144,6 +150,9 @@ impl Recipe {
 
     /// Reads a recipe's text; `path` is for messages.
     pub fn parse(text: &str, path: &Path) -> Result<Self, RecipeError> {
+        if let Ok(Header { schema: Some(1) }) = syntax().from_str(text) {
+            return Err(RecipeError::Faults { path: path.into(), faults: vec![SCHEMA_1.into()] });
+        }
         syntax().from_str(text).map_err(|error| {
             let ron::error::Position { line, col: column } = error.span.start;
             let source_line = text.lines().nth(line.saturating_sub(1)).unwrap_or_default();

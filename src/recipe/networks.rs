@@ -1,6 +1,7 @@
-//! The sections that say what the networks are, and how the two that are trained first are trained.
+//! The sections that say what the networks are and how they are trained: one shape for all of them.
 
 use super::Condition;
+use crate::diffusion::Diffusion;
 use crate::models::autoencoder::AutoencoderKlConfig;
 use crate::models::condition::{ConditionConfig, Tokens};
 use crate::models::denoiser::{ClassEmbedding, DenoiserConfig, UnetConfig};
@@ -10,28 +11,45 @@ use crate::train::task::{autoencoder::KlLoss, dino::Dino};
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 
-/// What sees the images.
-#[expect(clippy::large_enum_variant, reason = "a recipe has one of it")]
+/// A network of a recipe: what it starts from, which of its weights are trainable, at which task, and for how long.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub enum Encoder {
-    /// Trained here, without labels.
-    Train {
-        /// The network.
-        #[serde(default)]
-        vit: VitSection,
-        /// Self-distillation.
-        #[serde(default)]
-        dino: Dino,
-        /// How long and how fast.
-        #[serde(default)]
-        train: Train,
-    },
-    /// Trained elsewhere: a folder of transformers' `ViTModel`, `Dinov2Model` (RAD-DINO too),
+pub struct Network<From, Task> {
+    /// An architecture, whose weights are then random, or a folder of pretrained weights.
+    pub from: From,
+    /// Which pretrained weights are trainable: patterns over their names in the folder's file, in which `*` stands for
+    /// any text. All others are frozen: they stay as they are, to the bit. `["*.attn2.*"]` are a U-Net's
+    /// cross-attentions.
+    #[serde(default = "all")]
+    pub learns: Vec<String>,
+    /// What it is trained at.
+    #[serde(default)]
+    pub task: Task,
+    /// How long and how fast. Left out, the network is frozen.
+    #[serde(default)]
+    pub train: Option<Train>,
+}
+
+/// The image encoder, whose tokens guide the denoiser.
+pub type Encoder = Network<EncoderFrom, EncoderTask>;
+
+/// The autoencoder, between images and latents.
+pub type Autoencoder = Network<AutoencoderFrom, AutoencoderTask>;
+
+/// The denoiser of latents.
+pub type Denoiser = Network<DenoiserFrom, DenoiserTask>;
+
+/// What the image encoder starts from.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub enum EncoderFrom {
+    /// A vision transformer for grey images.
+    Vit(VitSection),
+    /// A pretrained one: a folder of transformers' `ViTModel`, `Dinov2Model` (RAD-DINO too),
     /// `Dinov2WithRegistersModel` or `DINOv3ViTModel`, with its `preprocessor_config.json`.
-    Weights {
+    Folder {
         /// The folder; relative paths start at `--data-root`.
-        folder: PathBuf,
+        path: PathBuf,
         /// BLAKE3 of the folder as `umbra check` shows it: another one is refused.
         #[serde(default)]
         blake3: Option<String>,
@@ -42,75 +60,83 @@ pub enum Encoder {
     },
 }
 
-/// What makes images small, and latents images.
-#[expect(clippy::large_enum_variant, reason = "a recipe has one of it")]
+/// What the autoencoder starts from.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub enum Autoencoder {
-    /// Trained here.
-    Train {
-        /// The network.
-        #[serde(default)]
-        kl: KlSection,
-        /// Its loss.
-        #[serde(default)]
-        loss: KlLoss,
-        /// How long and how fast.
-        #[serde(default)]
-        train: Train,
-    },
-    /// Trained elsewhere: a folder of diffusers' `AutoencoderKL` or `AutoencoderTiny`, or of the TAESD family.
+pub enum AutoencoderFrom {
+    /// A KL autoencoder for grey images.
+    Kl(KlSection),
+    /// A pretrained one: a folder of diffusers' `AutoencoderKL` or `AutoencoderTiny`, or of the TAESD family.
     /// Latents are scaled as its config says.
-    Weights {
+    Folder {
         /// The folder; relative paths start at `--data-root`.
-        folder: PathBuf,
+        path: PathBuf,
         /// BLAKE3 of the folder as `umbra check` shows it: another one is refused.
         #[serde(default)]
         blake3: Option<String>,
     },
 }
 
-/// What learns to make new latents.
+/// What the denoiser starts from.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub enum Denoiser {
-    /// The U-Net of Stable Diffusion 1.x, from scratch.
+pub enum DenoiserFrom {
+    /// The U-Net of Stable Diffusion 1.x.
     Unet(UnetSection),
-    /// One that was trained elsewhere, to go on with: a folder of diffusers' `UNet2DConditionModel`.
-    Weights {
+    /// A pretrained one, to fine-tune: a folder of diffusers' `UNet2DConditionModel`.
+    Folder {
         /// The folder; relative paths start at `--data-root`.
-        folder: PathBuf,
+        path: PathBuf,
         /// BLAKE3 of the folder as `umbra check` shows it: another one is refused.
         #[serde(default)]
         blake3: Option<String>,
-        /// Which of its weights learn.
-        #[serde(default)]
-        learns: Learns,
     },
 }
 
-/// Which weights of a U-Net that was trained elsewhere learn. The condition's always do; the others stay as they
-/// are, to the bit.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Learns {
-    /// All of them.
-    #[default]
-    All,
-    /// Those that look at the condition: the cross-attention of every transformer, `*.attn2.*`.
-    CrossAttention,
-    /// Those whose names in the file follow one of these patterns; `*` stands for any text.
-    Named(Vec<String>),
+/// What an image encoder is trained at, without labels.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub enum EncoderTask {
+    /// Self-distillation.
+    Dino(Dino),
 }
 
-impl Learns {
-    /// The patterns; none where all learn.
-    pub fn patterns(&self) -> Option<Vec<&str>> {
-        match self {
-            Self::All => None,
-            Self::CrossAttention => Some(vec!["*.attn2.*"]),
-            Self::Named(patterns) => Some(patterns.iter().map(String::as_str).collect()),
-        }
+/// What an autoencoder is trained at.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub enum AutoencoderTask {
+    /// Its input, through a small Gaussian latent.
+    Reconstruct(KlLoss),
+}
+
+/// What a denoiser is trained at.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub enum DenoiserTask {
+    /// Latents without their noise.
+    Denoise(Diffusion),
+}
+
+impl Default for EncoderTask {
+    fn default() -> Self {
+        Self::Dino(Dino::default())
     }
+}
+
+impl Default for AutoencoderTask {
+    fn default() -> Self {
+        Self::Reconstruct(KlLoss::default())
+    }
+}
+
+impl Default for DenoiserTask {
+    fn default() -> Self {
+        Self::Denoise(Diffusion::default())
+    }
+}
+
+fn all() -> Vec<String> {
+    vec!["*".to_owned()]
 }
 
 /// A vision transformer with a class token.

@@ -1,45 +1,189 @@
 //! What a recipe's networks are: from its own sections, or from the folders it names.
 
 use super::Recipe;
-use super::networks::{self, num_tokens};
-use crate::models::autoencoder::AutoencoderConfig;
+use super::networks::{
+    AutoencoderFrom, AutoencoderTask, DenoiserFrom, DenoiserTask, EncoderFrom, EncoderTask, UnetSection,
+    num_tokens,
+};
+use crate::artifact::ArtifactError;
+use crate::diffusion::Diffusion;
+use crate::models::autoencoder::{AutoencoderConfig, AutoencoderKlConfig};
 use crate::models::condition::ConditionConfig;
 use crate::models::denoiser::{DenoiserConfig, UnetConfig};
-use crate::models::encoder::trained_input;
-use crate::models::encoder::{ImageEncoderConfig, Preprocessing};
+use crate::models::encoder::{ImageEncoderConfig, Preprocessing, VitConfig, trained_input};
+use crate::models::weights::StateDict;
 use crate::models::weights::folder::{self, ModelFolder};
-use std::path::{Path, PathBuf};
+use crate::train::Train;
+use crate::train::task::{autoencoder::KlLoss, dino::Dino};
+use anyhow::ensure;
+use std::cell::OnceCell;
+use std::fmt::Display;
+use std::path::Path;
 
-/// The networks of a recipe, each with the folder that its weights come from, if they do.
-#[derive(Debug, Clone, PartialEq)]
+/// The image encoder of a recipe.
+pub type Encoder = Network<ImageEncoderConfig, Training<VitConfig, Dino>>;
+
+/// The autoencoder of a recipe.
+pub type Autoencoder = Network<AutoencoderConfig, Training<AutoencoderKlConfig, KlLoss>>;
+
+/// The networks of a recipe.
+#[derive(Debug, Clone)]
 pub struct Networks {
-    /// What sees images.
-    pub encoder: ImageEncoderConfig,
+    /// The image encoder.
+    pub encoder: Encoder,
     /// How an image reaches it.
     pub input: Preprocessing,
-    /// What makes images small.
-    pub autoencoder: AutoencoderConfig,
-    /// What draws, and what guides it.
-    pub denoiser: DenoiserConfig,
-    /// Where the encoder's weights are.
-    pub encoder_weights: Option<Pinned>,
-    /// Where the autoencoder's weights are.
-    pub autoencoder_weights: Option<Pinned>,
-    /// Where the U-Net's first weights are.
-    pub denoiser_weights: Option<Pinned>,
+    /// The autoencoder.
+    pub autoencoder: Autoencoder,
+    /// The denoiser, and what guides it.
+    pub denoiser: Training<DenoiserConfig, Diffusion>,
     /// Channels, height and width of a latent.
     pub latent_shape: [usize; 3],
     /// Condition tokens and their width.
     pub token_shape: [usize; 2],
 }
 
+/// A network that is pretrained and frozen, or trained by the run.
+#[derive(Debug, Clone)]
+pub enum Network<Config, Training> {
+    /// Opened from a folder; nothing learns.
+    Given {
+        /// What it is.
+        config: Config,
+        /// Where its weights are.
+        weights: Pinned,
+    },
+    /// Trained by the run.
+    Trained(Training),
+}
+
+/// How a network is trained.
+#[derive(Debug, Clone)]
+pub struct Training<Config, Task> {
+    /// What it is.
+    pub config: Config,
+    /// Where it starts.
+    pub start: Start,
+    /// What it is trained at.
+    pub task: Task,
+    /// How long and how fast.
+    pub train: Train,
+}
+
+/// Where the first weights come from.
+#[derive(Debug, Clone)]
+pub enum Start {
+    /// From the seed.
+    Random,
+    /// From a folder.
+    Pretrained {
+        /// The folder.
+        weights: Pinned,
+        /// The weights whose names follow one of these patterns learn.
+        learns: Vec<String>,
+    },
+}
+
+/// The U-Net that a recipe asks for.
+#[expect(clippy::large_enum_variant, reason = "there is one at a time")]
+enum Unet<'a> {
+    New(&'a UnetSection),
+    Pretrained(UnetConfig, Pinned),
+}
+
 /// A folder of weights and the hash it must have.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone)]
 pub struct Pinned {
     /// The folder.
     pub folder: ModelFolder,
-    /// BLAKE3 that the recipe asks for.
-    pub blake3: Option<String>,
+    blake3: Option<String>,
+    /// Of the recipe, which names it.
+    section: &'static str,
+    hash: OnceCell<String>,
+}
+
+impl<Config, Own, Task> Network<Config, Training<Own, Task>>
+where
+    Config: Clone + From<Own>,
+    Own: Clone,
+{
+    /// What it is.
+    pub fn config(&self) -> Config {
+        match self {
+            Self::Given { config, .. } => config.clone(),
+            Self::Trained(training) => training.config.clone().into(),
+        }
+    }
+
+    /// The folder of one that is given.
+    pub fn given(&self) -> Option<&Pinned> {
+        match self {
+            Self::Given { weights, .. } => Some(weights),
+            Self::Trained(_) => None,
+        }
+    }
+
+    /// How it is trained, if it is.
+    pub fn training(&self) -> Option<&Training<Own, Task>> {
+        match self {
+            Self::Given { .. } => None,
+            Self::Trained(training) => Some(training),
+        }
+    }
+}
+
+impl Pinned {
+    fn open(
+        section: &'static str,
+        data_root: &Path,
+        path: &Path,
+        blake3: Option<&str>,
+    ) -> Result<Self, String> {
+        if let Some(hash) = blake3
+            && (hash.len() != 64 || !hash.bytes().all(|byte| byte.is_ascii_hexdigit()))
+        {
+            return Err(format!(
+                "{section}.from.blake3 is \"{hash}\"; expected 64 hexadecimal digits"
+            ));
+        }
+        let folder = ModelFolder::open(&data_root.join(path))
+            .map_err(|error| format!("{section}.from.path: {error}"))?;
+        let blake3 = blake3.map(str::to_ascii_lowercase);
+        Ok(Self { folder, blake3, section, hash: OnceCell::new() })
+    }
+
+    /// What is wrong with the folder, as a sentence of the recipe.
+    fn fault(&self, error: impl Display) -> String {
+        format!("{}.from.path {}: {error}", self.section, self.folder.path.display())
+    }
+
+    /// The folder's hash, computed once. Fails where the recipe pins another one.
+    pub fn hash(&self) -> anyhow::Result<String> {
+        if let Some(hash) = self.hash.get() {
+            return Ok(hash.clone());
+        }
+        let (hash, section) = (self.folder.hash()?, self.section);
+        if let Some(expected) = &self.blake3 {
+            ensure!(
+                hash == *expected,
+                ArtifactError::Damaged {
+                    path: self.folder.path.clone(),
+                    what: format!(
+                        "its BLAKE3 is {hash}, {section}.from.blake3 in the recipe is {expected}"
+                    ),
+                }
+            );
+        }
+        Ok(self.hash.get_or_init(|| hash).clone())
+    }
+
+    /// The folder's tensors, its hash checked if the recipe pins it.
+    pub fn weights(&self) -> anyhow::Result<StateDict> {
+        if self.blake3.is_some() {
+            self.hash()?;
+        }
+        Ok(self.folder.weights()?)
+    }
 }
 
 impl Recipe {
@@ -47,126 +191,119 @@ impl Recipe {
     /// together. Fails with every fault, a sentence each.
     pub fn networks(&self, data_root: &Path) -> Result<Networks, Vec<String>> {
         let mut faults = Vec::new();
-        let encoder = self.encoder_network(data_root).map_err(|fault| faults.push(fault)).ok();
-        let autoencoder =
-            self.autoencoder_network(data_root).map_err(|fault| faults.push(fault)).ok();
-        let unet = self.foreign_unet(data_root).map_err(|fault| faults.push(fault)).ok();
-        let (Some((encoder, input, encoder_weights)), Some((autoencoder, autoencoder_weights))) =
-            (encoder, autoencoder)
+        let encoder = self.encoder_network(data_root).map_err(|fault| faults.push(fault));
+        let autoencoder = self.autoencoder_network(data_root).map_err(|fault| faults.push(fault));
+        let unet = self.pretrained_unet(data_root).map_err(|fault| faults.push(fault));
+        let train = demanded("denoiser", &self.denoiser.train).map_err(|fault| faults.push(fault));
+        let (Ok((encoder, input)), Ok(autoencoder), Ok(unet), Ok(train)) =
+            (encoder, autoencoder, unet, train)
         else {
             return Err(faults);
         };
-        let Some(unet) = unet else { return Err(faults) };
-        let side = self.data.size / autoencoder.factor();
-        let latent_shape = [autoencoder.latent_channels(), side, side];
-        let num_tokens = num_tokens(self.condition.tokens, encoder.num_registers());
-        let token_shape = [num_tokens, encoder.hidden_size()];
-        let (denoiser, denoiser_weights) = match (&self.denoiser, unet) {
-            (networks::Denoiser::Unet(section), _) => {
-                (section.config(latent_shape, token_shape, &self.condition), None)
+        let (sees, shrinks) = (encoder.config(), autoencoder.config());
+        let side = self.data.size / shrinks.factor();
+        let latent_shape = [shrinks.latent_channels(), side, side];
+        let num_tokens = num_tokens(self.condition.tokens, sees.num_registers());
+        let token_shape = [num_tokens, sees.hidden_size()];
+        let (config, start) = match unet {
+            Unet::New(section) => {
+                (section.config(latent_shape, token_shape, &self.condition), Start::Random)
             }
-            (_, Some((unet, pinned))) => {
+            Unet::Pretrained(unet, weights) => {
                 let width = unet.context_width();
                 let condition = ConditionConfig { num_tokens, token_width: token_shape[1], width };
-                (DenoiserConfig { unet, condition }, Some(pinned))
-            }
-            (networks::Denoiser::Weights { .. }, None) => {
-                unreachable!("a named folder was opened or its fault returned")
+                let learns = self.denoiser.learns.clone();
+                (DenoiserConfig { unet, condition }, Start::Pretrained { weights, learns })
             }
         };
-        Ok(Networks {
-            encoder,
-            input,
-            autoencoder,
-            denoiser,
-            encoder_weights,
-            autoencoder_weights,
-            denoiser_weights,
-            latent_shape,
-            token_shape,
-        })
+        let denoiser = Training { config, start, task: self.diffusion().clone(), train };
+        Ok(Networks { encoder, input, autoencoder, denoiser, latent_shape, token_shape })
     }
 
-    fn encoder_network(
-        &self,
-        data_root: &Path,
-    ) -> Result<(ImageEncoderConfig, Preprocessing, Option<Pinned>), String> {
-        let (path, blake3, side) = match &self.encoder {
-            networks::Encoder::Train { vit, dino, .. } => {
+    fn encoder_network(&self, data_root: &Path) -> Result<(Encoder, Preprocessing), String> {
+        let section = &self.encoder;
+        let (path, blake3, side) = match &section.from {
+            EncoderFrom::Vit(vit) => {
+                let EncoderTask::Dino(dino) = &section.task;
+                let train = demanded("encoder", &section.train)?;
                 // The size that position embeddings are learned at; others are interpolated.
                 let config = vit.config(dino.views.global_size.unwrap_or(self.data.size));
-                return Ok((ImageEncoderConfig::Vit(config), trained_input(self.data.size), None));
+                let (start, task) = (Start::Random, dino.clone());
+                let encoder = Network::Trained(Training { config, start, task, train });
+                return Ok((encoder, trained_input(self.data.size)));
             }
-            networks::Encoder::Weights { folder, blake3, side } => (folder, blake3, side),
+            EncoderFrom::Folder { path, blake3, side } => (path, blake3, side),
         };
-        let pinned = open("encoder", data_root, path, blake3)?;
-        let fault = |error: &dyn std::fmt::Display| {
-            format!("encoder.folder {}: {error}", pinned.folder.path.display())
-        };
-        let config = ImageEncoderConfig::from_transformers(&pinned.folder.config)
-            .map_err(|error| fault(&error))?;
+        if section.train.is_some() {
+            return Err("encoder.train is there, but a pretrained encoder stays frozen; leave it out".into());
+        }
+        let weights = Pinned::open("encoder", data_root, path, blake3.as_deref())?;
+        let config = ImageEncoderConfig::from_transformers(&weights.folder.config)
+            .map_err(|error| weights.fault(error))?;
         const PREPROCESSOR: &str = "preprocessor_config.json";
-        let mut input = if pinned.folder.path.join(PREPROCESSOR).is_file() {
-            let text = folder::read_config(&pinned.folder.path, PREPROCESSOR)
-                .map_err(|error| fault(&error))?;
-            Preprocessing::from_transformers(&text, &config).map_err(|error| fault(&error))?
+        let mut input = if weights.folder.path.join(PREPROCESSOR).is_file() {
+            let text = folder::read_config(&weights.folder.path, PREPROCESSOR)
+                .map_err(|error| weights.fault(error))?;
+            Preprocessing::from_transformers(&text, &config).map_err(|error| weights.fault(error))?
         } else {
             Preprocessing::default_for(&config)
         };
         if let Some(side) = *side {
             input = input
                 .with_side(side, config.patch_size())
-                .map_err(|error| format!("encoder.side: {error}"))?;
+                .map_err(|error| format!("encoder.from.side: {error}"))?;
         }
-        Ok((config, input, Some(pinned)))
+        Ok((Network::Given { config, weights }, input))
     }
 
-    fn autoencoder_network(
-        &self,
-        data_root: &Path,
-    ) -> Result<(AutoencoderConfig, Option<Pinned>), String> {
-        match &self.autoencoder {
-            networks::Autoencoder::Train { kl, .. } => {
-                Ok((AutoencoderConfig::Kl(kl.config()), None))
+    fn autoencoder_network(&self, data_root: &Path) -> Result<Autoencoder, String> {
+        let section = &self.autoencoder;
+        let AutoencoderTask::Reconstruct(loss) = &section.task;
+        let (path, blake3) = match &section.from {
+            AutoencoderFrom::Kl(kl) => {
+                let train = demanded("autoencoder", &section.train)?;
+                let (config, start, task) = (kl.config(), Start::Random, loss.clone());
+                return Ok(Network::Trained(Training { config, start, task, train }));
             }
-            networks::Autoencoder::Weights { folder, blake3 } => {
-                let pinned = open("autoencoder", data_root, folder, blake3)?;
-                let config = AutoencoderConfig::from_diffusers(&pinned.folder.config);
-                let path = pinned.folder.path.display();
-                let config =
-                    config.map_err(|error| format!("autoencoder.folder {path}: {error}"))?;
-                Ok((config, Some(pinned)))
+            AutoencoderFrom::Folder { path, blake3 } => (path, blake3),
+        };
+        let weights = Pinned::open("autoencoder", data_root, path, blake3.as_deref())?;
+        let config = AutoencoderConfig::from_diffusers(&weights.folder.config)
+            .map_err(|error| weights.fault(error))?;
+        Ok(match (&section.train, config) {
+            (None, config) => Network::Given { config, weights },
+            (Some(train), AutoencoderConfig::Kl(config)) => {
+                let start = Start::Pretrained { weights, learns: section.learns.clone() };
+                let (task, train) = (loss.clone(), train.clone());
+                Network::Trained(Training { config, start, task, train })
+            }
+            (Some(_), AutoencoderConfig::Tiny(_)) => {
+                return Err(weights.fault("only an AutoencoderKL can be fine-tuned; leave autoencoder.train out"));
+            }
+        })
+    }
+
+    fn pretrained_unet(&self, data_root: &Path) -> Result<Unet<'_>, String> {
+        match &self.denoiser.from {
+            DenoiserFrom::Unet(section) => Ok(Unet::New(section)),
+            DenoiserFrom::Folder { path, blake3 } => {
+                let weights = Pinned::open("denoiser", data_root, path, blake3.as_deref())?;
+                let config = UnetConfig::from_diffusers(&weights.folder.config)
+                    .map_err(|error| weights.fault(error))?;
+                Ok(Unet::Pretrained(config, weights))
             }
         }
     }
 
-    /// The U-Net of the folder that the recipe goes on from, if it names one.
-    fn foreign_unet(&self, data_root: &Path) -> Result<Option<(UnetConfig, Pinned)>, String> {
-        match &self.denoiser {
-            networks::Denoiser::Unet(_) => Ok(None),
-            networks::Denoiser::Weights { folder, blake3, .. } => {
-                let pinned = open("denoiser", data_root, folder, blake3)?;
-                let config = UnetConfig::from_diffusers(&pinned.folder.config);
-                let path = pinned.folder.path.display();
-                let config = config.map_err(|error| format!("denoiser.folder {path}: {error}"))?;
-                Ok(Some((config, pinned)))
-            }
-        }
+    /// What the denoiser is trained at.
+    pub fn diffusion(&self) -> &Diffusion {
+        let DenoiserTask::Denoise(diffusion) = &self.denoiser.task;
+        diffusion
     }
 }
 
-fn open(
-    section: &str,
-    data_root: &Path,
-    path: &PathBuf,
-    blake3: &Option<String>,
-) -> Result<Pinned, String> {
-    if let Some(hash) = blake3
-        && (hash.len() != 64 || !hash.bytes().all(|byte| byte.is_ascii_hexdigit()))
-    {
-        return Err(format!("{section}.blake3 is \"{hash}\"; expected 64 hexadecimal digits"));
-    }
-    let folder = ModelFolder::open(&data_root.join(path))
-        .map_err(|error| format!("{section}.folder: {error}"))?;
-    Ok(Pinned { folder, blake3: blake3.as_ref().map(|hash| hash.to_ascii_lowercase()) })
+/// The `train` section of a network that must have one.
+fn demanded(network: &str, train: &Option<Train>) -> Result<Train, String> {
+    let missing = || format!("{network}.train is missing; say how long and how fast it is trained");
+    train.clone().ok_or_else(missing)
 }

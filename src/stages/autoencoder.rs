@@ -1,65 +1,70 @@
-//! Training the autoencoder; nothing to do where it is given.
+//! Training the autoencoder, from scratch or from a pretrained one; nothing to do where it is given.
 
-use super::trained::{Pass, Training, Trains};
+use super::networks::given_cost;
+use super::trained::{Pass, TrainingStage, Trains};
 use super::{AUTOENCODER, Cost, INGEST, Made, Run, hasher, text};
-use crate::models::autoencoder::{AutoencoderConfig, AutoencoderKlConfig};
 use crate::models::weights::num_parameters;
-use crate::recipe::networks::Autoencoder as Section;
+use crate::recipe::resolve::{Network, Start};
 use crate::train::task::Task as _;
-use crate::train::task::autoencoder::{AutoencoderTask, KlLoss};
+use crate::train::task::autoencoder::AutoencoderTask;
 use anyhow::Result;
 
 pub(super) struct Autoencoder;
 
 impl Trains for Autoencoder {
     fn inputs(&self, run: &Run) -> Result<Option<String>> {
-        let Section::Train { kl, loss, train } = &run.recipe.autoencoder else {
-            return run.given_hash(AUTOENCODER).map(Some);
+        let training = match &run.networks.autoencoder {
+            Network::Given { weights, .. } => return weights.hash().map(Some),
+            Network::Trained(training) => training,
         };
-        let hasher = hasher(run, AUTOENCODER, AutoencoderTask::VERSION)
-            .section(&text(kl))
-            .section(&text(loss))
-            .section(&text(&train.meaning()))
+        let hasher = hasher(run, AUTOENCODER, AutoencoderTask::VERSION);
+        // Which folder it is does not matter, what is in it does.
+        let hasher = match &training.start {
+            Start::Random => hasher.section(&text(&run.recipe.autoencoder.from)),
+            Start::Pretrained { weights, learns } => {
+                hasher.section(&text(learns)).upstream(&weights.hash()?)
+            }
+        };
+        let hasher = hasher
+            .section(&text(&training.task))
+            .section(&text(&training.train.meaning()))
             .section(&run.recipe.data.size.to_string());
         Ok(run.with_upstream(AUTOENCODER, hasher))
     }
 
-    fn training<'a>(&self, run: &'a Run) -> Option<Training<'a>> {
-        trained(run).map(|(_, _, training)| training)
+    fn training<'a>(&self, run: &'a Run) -> Option<TrainingStage<'a>> {
+        let training = run.networks.autoencoder.training()?;
+        Some(TrainingStage { run, name: AUTOENCODER, section: &training.train })
     }
 
     fn cost(&self, run: &Run) -> Result<Cost> {
-        let autoencoder = run.networks.autoencoder.init(&mut run.init("plan").deferred());
+        let autoencoder = run.networks.autoencoder.config().init(&mut run.init("plan").deferred());
         let parameters = num_parameters(&autoencoder);
-        let Some((_, loss, training)) = trained(run) else {
-            return run.given_cost(AUTOENCODER, parameters);
+        let training = match &run.networks.autoencoder {
+            Network::Given { weights, .. } => return given_cost(weights, parameters),
+            Network::Trained(training) => training,
         };
-        let crop = loss.crop.unwrap_or(run.recipe.data.size);
+        let crop = training.task.crop.unwrap_or(run.recipe.data.size);
         let forward = autoencoder.encode_flops(crop, crop) + autoencoder.decode_flops(crop, crop);
-        let parameters = parameters as u64;
-        Ok(training.cost(&Pass { parameters, forward: forward as f64, extra: 0.0 }))
+        let pass = Pass { parameters: parameters as u64, forward: forward as f64, extra: 0.0 };
+        Ok(TrainingStage { run, name: AUTOENCODER, section: &training.train }.cost(&pass))
     }
 
     fn make(&self, run: &Run, inputs: &str) -> Result<Made> {
-        let (network, loss, training) = trained(run).expect("a given autoencoder is up to date");
+        let training =
+            run.networks.autoencoder.training().expect("a given autoencoder is up to date");
+        let stage = TrainingStage { run, name: AUTOENCODER, section: &training.train };
         let images = run.ingested()?;
         let mut task = AutoencoderTask {
-            network: network.clone(),
-            loss: loss.clone(),
+            network: training.config.clone(),
+            loss: training.task.clone(),
             train: images.train.clone(),
             valid: images.valid.clone(),
             seed: run.recipe.seed,
             device: run.place.device.clone(),
-            batch_size: training.measuring_batch(),
+            batch_size: stage.measuring_batch(),
         };
         let data = run.output(INGEST).expect("ingest was walked first");
-        training.make(inputs, &data, &mut task, || Ok(network.init(&mut run.init("autoencoder"))))
+        stage.make(inputs, &data, &mut task, || run.fresh_autoencoder(training))
     }
-}
-
-/// Its network, its loss and its training, where the recipe trains one.
-fn trained(run: &Run) -> Option<(&AutoencoderKlConfig, &KlLoss, Training<'_>)> {
-    let Section::Train { loss, train, .. } = &run.recipe.autoencoder else { return None };
-    let AutoencoderConfig::Kl(network) = &run.networks.autoencoder else { return None };
-    Some((network, loss, Training { run, name: AUTOENCODER, section: train }))
 }

@@ -1,11 +1,11 @@
 //! Training the denoiser, from scratch or from the weights of a folder.
 
-use super::trained::{Pass, Training, Trains};
+use super::trained::{Pass, TrainingStage, Trains};
 use super::{Cost, DENOISER, ENCODE, Made, Run, hasher, text};
 use crate::data::latents::{Latents, Scale};
 use crate::data::picture;
 use crate::models::weights::num_parameters;
-use crate::recipe::networks::Denoiser as Section;
+use crate::recipe::resolve::Start;
 use crate::sample::generate::{Generator, Request};
 use crate::sample::sampler::{Ddim, Sampler};
 use crate::train::task::Task as _;
@@ -19,29 +19,28 @@ impl Trains for Denoiser {
     fn inputs(&self, run: &Run) -> Result<Option<String>> {
         let recipe = &run.recipe;
         let Some(data) = run.output(ENCODE) else { return Ok(None) };
-        // Which folder it is does not matter, what is in it does.
-        let (section, base) = match &recipe.denoiser {
-            Section::Unet(_) => (text(&recipe.denoiser), None),
-            Section::Weights { learns, .. } => (text(learns), Some(run.given_hash(DENOISER)?)),
+        let training = &run.networks.denoiser;
+        let hasher = hasher(run, DENOISER, DenoiserTask::VERSION);
+        let hasher = match &training.start {
+            Start::Random => hasher.section(&text(&recipe.denoiser.from)),
+            Start::Pretrained { weights, learns } => {
+                hasher.section(&text(learns)).upstream(&weights.hash()?)
+            }
         };
-        let hasher = hasher(run, DENOISER, DenoiserTask::VERSION)
-            .section(&section)
-            .section(&text(&recipe.diffusion))
+        let hasher = hasher
+            .section(&text(&training.task))
             .section(&text(&recipe.condition))
-            .section(&text(&recipe.train.meaning()))
+            .section(&text(&training.train.meaning()))
             .upstream(&data);
-        Ok(Some(match base {
-            Some(base) => hasher.upstream(&base).finish(),
-            None => hasher.finish(),
-        }))
+        Ok(Some(hasher.finish()))
     }
 
-    fn training<'a>(&self, run: &'a Run) -> Option<Training<'a>> {
+    fn training<'a>(&self, run: &'a Run) -> Option<TrainingStage<'a>> {
         Some(training(run))
     }
 
     fn cost(&self, run: &Run) -> Result<Cost> {
-        let denoiser = run.networks.denoiser.init(&mut run.init("plan").deferred());
+        let denoiser = run.networks.denoiser.config.init(&mut run.init("plan").deferred());
         let [_, side, _] = run.networks.latent_shape;
         let parameters = num_parameters(&denoiser) as u64;
         let forward = denoiser.flops(side, side) as f64;
@@ -52,8 +51,8 @@ impl Trains for Denoiser {
         let training = training(run);
         let (learned, held_out) = run.latents()?;
         let mut task = DenoiserTask {
-            network: run.networks.denoiser.clone(),
-            diffusion: run.recipe.diffusion.clone(),
+            network: run.networks.denoiser.config.clone(),
+            diffusion: run.networks.denoiser.task.clone(),
             dropout: run.recipe.condition.dropout,
             painter: Some(painter(run, &held_out)?),
             train: learned,
@@ -67,15 +66,15 @@ impl Trains for Denoiser {
     }
 }
 
-fn training(run: &Run) -> Training<'_> {
-    Training { run, name: DENOISER, section: &run.recipe.train }
+fn training(run: &Run) -> TrainingStage<'_> {
+    TrainingStage { run, name: DENOISER, section: &run.networks.denoiser.train }
 }
 
 /// Draws eight validation images again, each beside its source.
 fn painter(run: &Run, valid: &Arc<Latents>) -> Result<Painter> {
     let autoencoder = run.autoencoder()?;
     let (valid, radiographs) = (valid.clone(), run.encoded()?.valid.clone());
-    let (diffusion, device) = (run.recipe.diffusion.clone(), run.place.device.clone());
+    let (diffusion, device) = (run.networks.denoiser.task.clone(), run.place.device.clone());
     let scale: Scale = valid.scale();
     Ok(Box::new(move |denoiser| {
         let count = radiographs.len().min(8);

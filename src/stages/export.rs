@@ -8,6 +8,7 @@ use crate::models::autoencoder::AutoencoderKlConfig;
 use crate::models::denoiser::DenoiserConfig;
 use crate::models::encoder::VitConfig;
 use crate::models::weights::folder::ModelFolder;
+use crate::recipe::resolve::Start;
 use crate::train::checkpoint::{self, Header};
 use anyhow::{Context, Result};
 use serde::de::DeserializeOwned;
@@ -24,11 +25,11 @@ impl Run {
     pub fn model(&self, weights: Weights) -> Result<Model> {
         // All are looked for before any is read, so that what is missing first is named first.
         let given = &self.networks;
-        let encoder = match &given.encoder_weights {
+        let encoder = match given.encoder.given() {
             Some(pinned) => Source::Given(&pinned.folder),
             None => Source::Trained(self.trained(ENCODER)?),
         };
-        let autoencoder = match &given.autoencoder_weights {
+        let autoencoder = match given.autoencoder.given() {
             Some(pinned) => Source::Given(&pinned.folder),
             None => Source::Trained(self.trained(AUTOENCODER)?),
         };
@@ -45,7 +46,10 @@ impl Run {
         let network: DenoiserConfig = denoiser.part("/network")?;
         let scale: Scale = denoiser.part("/latent/scale")?;
         let [_, latent_side, _]: [usize; 3] = denoiser.part("/latent/shape")?;
-        let base = given.denoiser_weights.as_ref().map(|pinned| pinned.folder.clone());
+        let base = match &given.denoiser.start {
+            Start::Random => None,
+            Start::Pretrained { weights, .. } => Some(weights.folder.clone()),
+        };
         let card = Card {
             name: self.recipe.name.clone(),
             recipe: self.resolved.clone(),
@@ -64,9 +68,9 @@ impl Run {
             measured: self.measured()?,
         };
         Ok(Model {
-            image_size: latent_side * given.autoencoder.factor(),
-            patch_size: given.encoder.patch_size(),
-            factor: given.autoencoder.factor(),
+            image_size: latent_side * given.autoencoder.config().factor(),
+            patch_size: given.encoder.config().patch_size(),
+            factor: given.autoencoder.config().factor(),
             encoder: encoder.part::<VitConfig>("/network", "backbone.")?,
             input: given.input.clone(),
             autoencoder: autoencoder.part::<AutoencoderKlConfig>("", "")?,

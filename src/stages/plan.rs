@@ -107,7 +107,7 @@ impl StagePlan {
 
 /// What `recipe` may do, and its user may not want.
 pub(super) fn warnings(recipe: &Recipe) -> Vec<String> {
-    let diffusion = &recipe.diffusion;
+    let diffusion = recipe.diffusion();
     let export = scheduler::from_umbra(&diffusion.schedule, &diffusion.objective);
     let refused = |error| {
         format!("diffusion: umbra will sample from this, but not export it to diffusers: {error}")

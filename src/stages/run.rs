@@ -2,7 +2,7 @@
 
 use super::ingest::Ingested;
 use super::known::Known;
-use super::{EVALUATE, Made, Node, State, Timing, networks, node, order};
+use super::{EVALUATE, Made, Node, State, Timing, node, order};
 use crate::artifact::{self, Hasher, Lock};
 use crate::data::ingest::{self, Probe};
 use crate::device;
@@ -57,7 +57,6 @@ pub struct Run {
     pub(super) catalog: OnceCell<Ingested>,
     pub(super) summary: OnceCell<ingest::Summary>,
     pub(super) encoded: OnceCell<super::encode::Encoded>,
-    pub(super) folders: networks::Hashes,
     seen: RefCell<BTreeMap<&'static str, Seen>>,
     known: Known,
     pub(super) mode: Mode,
@@ -183,7 +182,6 @@ impl Run {
             catalog: OnceCell::new(),
             summary: OnceCell::new(),
             encoded: OnceCell::new(),
-            folders: networks::Hashes::default(),
             seen: RefCell::default(),
             mode,
             _lock: lock,

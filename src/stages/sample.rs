@@ -24,7 +24,7 @@ impl Stage for Sample {
     fn inputs(&self, run: &Run) -> Result<Option<String>> {
         let hasher = hasher(run, SAMPLE, stage::VERSION)
             .section(&text(&run.recipe.sample))
-            .section(&text(&run.recipe.diffusion));
+            .section(&text(&run.networks.denoiser.task));
         Ok(run.with_upstream(SAMPLE, hasher))
     }
 
@@ -43,7 +43,7 @@ impl Stage for Sample {
         };
         let (strategies, size) = (&run.recipe.sample, run.recipe.data.size);
         let mut init = run.init("plan").deferred();
-        let grow = run.networks.autoencoder.init(&mut init).decode_flops(size, size) as f64;
+        let grow = run.networks.autoencoder.config().init(&mut init).decode_flops(size, size) as f64;
         let drawn: u64 = strategies.iter().map(|strategy| strategy.images() as u64).sum();
         let evaluations: f64 = strategies.iter().map(evaluations).sum();
         Ok(Cost {
@@ -101,7 +101,7 @@ impl Run {
         Generator {
             denoiser,
             autoencoder,
-            diffusion: &self.recipe.diffusion,
+            diffusion: &self.networks.denoiser.task,
             scale: latents.scale(),
             latent_shape: latents.latent_shape(),
             token_shape: latents.token_shape(),
@@ -113,7 +113,7 @@ impl Run {
     /// Operations of one question to the denoiser.
     pub(super) fn denoiser_flops(&self) -> f64 {
         let [_, side, _] = self.networks.latent_shape;
-        self.networks.denoiser.init(&mut self.init("plan").deferred()).flops(side, side) as f64
+        self.networks.denoiser.config.init(&mut self.init("plan").deferred()).flops(side, side) as f64
     }
 
     /// Removes what sampling from other weights has left half done.

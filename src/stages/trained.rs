@@ -19,7 +19,7 @@ pub(super) trait Trains: Sync {
     fn inputs(&self, run: &Run) -> Result<Option<String>>;
 
     /// How it trains; `None` where its network is given, and there is nothing to do.
-    fn training<'a>(&self, run: &'a Run) -> Option<Training<'a>>;
+    fn training<'a>(&self, run: &'a Run) -> Option<TrainingStage<'a>>;
 
     /// As [`Stage::cost`].
     fn cost(&self, run: &Run) -> Result<Cost>;
@@ -58,7 +58,7 @@ impl<T: Trains> Stage for Trained<T> {
 }
 
 /// A training, as its files say.
-pub(super) struct Training<'a> {
+pub(super) struct TrainingStage<'a> {
     pub(super) run: &'a Run,
     pub(super) name: &'static str,
     pub(super) section: &'a Train,
@@ -73,7 +73,7 @@ pub(super) struct Pass {
     pub(super) extra: f64,
 }
 
-impl Training<'_> {
+impl TrainingStage<'_> {
     /// What its newest checkpoint is worth to somebody who wants `inputs`.
     fn state(&self, inputs: &str) -> Result<State> {
         let Some(folder) = checkpoint::newest(&self.folder())? else { return Ok(State::ToDo) };

@@ -28,6 +28,12 @@ pub enum AutoencoderConfig {
     Tiny(AutoencoderTinyConfig),
 }
 
+impl From<AutoencoderKlConfig> for AutoencoderConfig {
+    fn from(config: AutoencoderKlConfig) -> Self {
+        Self::Kl(config)
+    }
+}
+
 impl AutoencoderConfig {
     /// Reads the `config.json` of an `AutoencoderKL` (also where no class is named), an `AutoencoderTiny` or a
     /// `TinyAutoencoder`. Fails on any other class, and as those do.

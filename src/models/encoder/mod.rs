@@ -41,6 +41,12 @@ pub enum ImageEncoderConfig {
     Dinov3(Dinov3Config),
 }
 
+impl From<VitConfig> for ImageEncoderConfig {
+    fn from(config: VitConfig) -> Self {
+        Self::Vit(config)
+    }
+}
+
 impl ImageEncoderConfig {
     /// Reads the `config.json` of transformers' `ViTModel`, `Dinov2Model`, `Dinov2WithRegistersModel` or
     /// `DINOv3ViTModel`, told apart by `model_type`.

@@ -42,7 +42,7 @@ impl Stage for Encode {
         let mut hasher = hasher(run, ENCODE, fill::VERSION)
             .section(&text(&run.recipe.condition.tokens))
             .section(&run.recipe.data.size.to_string());
-        if run.networks.encoder_weights.is_some() {
+        if run.networks.encoder.given().is_some() {
             hasher = hasher.section(&text(&run.networks.input));
         }
         Ok(run.with_upstream(ENCODE, hasher))
@@ -83,9 +83,9 @@ impl Stage for Encode {
     fn cost(&self, run: &Run) -> Result<Cost> {
         let (networks, size) = (&run.networks, run.recipe.data.size);
         let mut init = run.init("plan").deferred();
-        let encoder = networks.encoder.init(&mut init);
+        let encoder = networks.encoder.config().init(&mut init);
         let see = encoder.flops(networks.input.side, networks.input.side) as f64;
-        let shrink = networks.autoencoder.init(&mut init).encode_flops(size, size) as f64;
+        let shrink = networks.autoencoder.config().init(&mut init).encode_flops(size, size) as f64;
         let [channels, side, _] = networks.latent_shape;
         let [num_tokens, token_width] = networks.token_shape;
         let images = run.num_images();
