@@ -22,6 +22,7 @@
 //! |---|---|
 //! | [`random`] | draws as a function of (seed, stream, position) |
 //! | [`device`] | `cpu`, `cuda:0` |
+//! | [`faults`] | what is wrong with a recipe, in one dialect |
 //! | [`interrupt`] | the first signal asks, the second ends |
 //! | [`artifact`] | files and folders that are complete or absent; locks, stamps, hashes |
 //! | [`telemetry`] | events, numbers, progress: three channels |
@@ -66,6 +67,7 @@ pub mod data;
 pub mod device;
 pub mod diffusion;
 pub mod evaluate;
+pub mod faults;
 pub mod interop;
 pub mod interrupt;
 pub mod metric;

@@ -99,7 +99,7 @@ pub(super) enum Verb {
 pub(super) struct At {
     /// The recipe file (RON).
     pub(super) recipe: PathBuf,
-    /// Change one field, as in train.images=200000 or 'diffusion.schedule=Cosine()'. May be repeated.
+    /// Change one field, as in denoiser.train.images=200000 or 'denoiser.task.schedule=Cosine()'. May be repeated.
     #[arg(long = "set", value_name = "PATH=VALUE")]
     pub(super) overrides: Vec<String>,
     /// Where to compute: cpu, or cuda:N.

@@ -2,6 +2,7 @@
 
 use super::file::Window;
 use super::source::{Phantoms, Source};
+use crate::faults::demand;
 use serde::{Deserialize, Serialize};
 use std::path::Path;
 
@@ -91,36 +92,40 @@ impl Data {
         share.max(1)
     }
 
-    /// Everything that is wrong with the section, one sentence each; looks for the files as well.
+    /// Every fault of the section, a sentence each; looks for the files as well.
     pub fn check(&self, data_root: &Path) -> Vec<String> {
-        let mut faults = Vec::new();
-        let size = self.size;
-        if !(8..=4096).contains(&size) || !size.is_multiple_of(8) {
-            faults.push(format!("data.size is {size}; it must be a multiple of 8 from 8 to 4096"));
-        }
         let fractions = self.split.in_order();
         let sum: f64 = fractions.iter().sum();
-        if fractions.iter().any(|fraction| !(0.0..=1.0).contains(fraction)) {
-            faults.push(format!("data.split is {fractions:?}; each fraction must be in 0 to 1"));
-        } else if (sum - 1.0).abs() > 1e-6 {
-            faults.push(format!("data.split sums to {sum}; train, valid and test must sum to 1"));
-        } else if self.split.train == 0.0 {
-            faults.push("data.split.train is 0; there would be nothing to learn from".to_owned());
-        }
-        if !(0.0..=1.0).contains(&self.max_damaged) {
-            faults.push(format!(
-                "data.max_damaged is {}; it is a fraction, 0 to 1",
-                self.max_damaged
-            ));
-        }
-        if let Window::Percentile { low, high } = self.window
-            && !(0.0 <= low && low < high && high <= 100.0)
-        {
-            faults.push(format!(
-                "data.window is Percentile(low: {low}, high: {high}); it needs 0 <= low < high <= 100"
-            ));
-        }
-        self.source.check(data_root, &mut faults);
+        let are_shares = fractions.iter().all(|share| (0.0..=1.0).contains(share));
+        let is_whole = (sum - 1.0).abs() <= 1e-6;
+        let split = match (are_shares && is_whole, self.split.train > 0.0) {
+            (false, _) => {
+                let what = format!("{fractions:?}, which sums to {sum}");
+                demand(false, "split", what, "fractions from 0 to 1 that sum to 1")
+            }
+            (_, learns) => demand(learns, "split.train", 0, "above 0: something to learn from"),
+        };
+        let window = match self.window {
+            Window::Percentile { low, high } => demand(
+                0.0 <= low && low < high && high <= 100.0,
+                "window",
+                format!("Percentile(low: {low}, high: {high})"),
+                "0 <= low < high <= 100",
+            ),
+            _ => None,
+        };
+        let is_size = (8..=4096).contains(&self.size) && self.size.is_multiple_of(8);
+        let is_share = (0.0..=1.0).contains(&self.max_damaged);
+        let mut faults: Vec<String> = [
+            demand(is_size, "size", self.size, "a multiple of 8 from 8 to 4096"),
+            split,
+            demand(is_share, "max_damaged", self.max_damaged, "a fraction, 0 to 1"),
+            window,
+        ]
+        .into_iter()
+        .flatten()
+        .collect();
+        faults.extend(self.source.check(data_root, "source"));
         faults
     }
 }

@@ -12,6 +12,7 @@ pub mod weighting;
 
 pub use {objective::Objective, schedule::Schedule, weighting::Weighting};
 
+use crate::faults::within;
 use serde::{Deserialize, Serialize};
 
 /// The recipe's `diffusion` section: how noise comes and goes, and what the network predicts.
@@ -40,13 +41,13 @@ impl Default for Diffusion {
 impl Diffusion {
     /// Every fault of the section, a sentence each.
     pub fn check(&self) -> Vec<String> {
-        let mut faults = self.schedule.check();
-        faults.extend(self.weighting.check());
+        let mut faults: Vec<String> = within("schedule", self.schedule.check()).collect();
+        faults.extend(within("weighting", self.weighting.check()));
         faults.extend(check(&self.schedule, self.objective));
         if faults.is_empty() {
             faults.extend(self.check_start());
         }
-        faults.into_iter().map(|what| format!("diffusion: {what}")).collect()
+        faults
     }
 }
 
@@ -63,7 +64,7 @@ impl Diffusion {
         let share = weight(1.0) / mean;
         (share < LEAST_WEIGHT_AT_START).then(|| {
             format!(
-                "weighting MinSnr: with gamma {gamma}, errors of {:?} at t = 1, where sampling starts, have {:.2} % of \
+                "weighting.gamma is {gamma}, so that errors of {:?} at t = 1, where sampling starts, have {:.2} % of \
                  the mean weight; expected at least {:.0} %: lower gamma, or predict Velocity or Flow",
                 self.objective,
                 share * 100.0,
@@ -94,8 +95,8 @@ pub fn check(schedule: &Schedule, objective: Objective) -> Option<String> {
     let blind = objective == Objective::Epsilon && alpha < LEAST_ALPHA_FOR_EPSILON;
     blind.then(|| {
         format!(
-            "objective Epsilon cannot start from schedule {}: its last timestep keeps {:.4} % of \
-             the signal, and the noise alone does not tell the image; use Velocity, Flow or Clean",
+            "objective is Epsilon, which cannot start from schedule {}: its last timestep keeps {:.4} % of \
+             the signal, and the noise alone does not tell the image; expected Velocity, Flow or Clean",
             schedule.name(),
             alpha * 100.0
         )
@@ -120,7 +121,8 @@ mod tests {
         let told = faults(Objective::Clean, 1e4);
         assert_eq!(told.len(), 1, "{told:?}");
         assert!(
-            told[0].contains("MinSnr") && told[0].contains("where sampling starts"),
+            told[0].starts_with("weighting.gamma is 10000, ")
+                && told[0].contains("where sampling starts"),
             "{told:?}"
         );
     }

@@ -1,6 +1,7 @@
 //! How much an error counts, by the noise it was made at.
 
 use super::Objective;
+use crate::faults::demand;
 use serde::{Deserialize, Serialize};
 
 /// The weight of a sample's squared error in the loss, as a recipe names it.
@@ -39,12 +40,9 @@ impl Weighting {
 
     /// Every fault of the numbers a recipe gave, a sentence each.
     pub fn check(self) -> Vec<String> {
-        match self {
-            Self::MinSnr { gamma } if !(gamma > 0.0 && gamma.is_finite()) => {
-                vec![format!("weighting MinSnr: gamma must be a number above 0, not {gamma}")]
-            }
-            _ => Vec::new(),
-        }
+        let Self::MinSnr { gamma } = self else { return Vec::new() };
+        let is_bound = gamma > 0.0 && gamma.is_finite();
+        demand(is_bound, "gamma", gamma, "a number above 0").into_iter().collect()
     }
 }
 

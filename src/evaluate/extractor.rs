@@ -1,5 +1,6 @@
 //! What sees the images before a distance between two sets of them is taken.
 
+use crate::faults::demand;
 use crate::models::features::{
     FeaturesError, InceptionV3Config, InceptionV3Features, Resizing, XrayDenseNet,
     XrayDenseNetConfig, weights_path,
@@ -55,9 +56,9 @@ impl Extractor {
                 (InceptionV3Config::from_folder(&data_root.join(folder)).map(drop), *images)
             }
         };
-        let too_few = (images < 2).then(|| format!("images is {images}; expected at least 2"));
+        let too_few = demand(images >= 2, "images", images, "at least 2");
         // The whole chain: what is wrong stands at its end.
-        let opened = opened.err().map(|error| format!("{:#}", anyhow::Error::from(error)));
+        let opened = opened.err().map(|error| format!("folder: {:#}", anyhow::Error::from(error)));
         too_few.into_iter().chain(opened).collect()
     }
 

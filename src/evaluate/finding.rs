@@ -3,10 +3,15 @@
 use super::report::Picture;
 use super::words;
 use crate::metric::Refusal;
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
+use std::borrow::Cow;
+
+/// Words of the program, or of a file that repeats them.
+pub(super) type Text = Cow<'static, str>;
 
 /// A number, or why there is none.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub enum Figure {
     /// A finite number.
     Known(f64),
@@ -72,19 +77,30 @@ impl Taken {
 }
 
 /// What a figure found: a section of `report.json`, a table of the page, and headlines.
-#[derive(Debug, Clone, PartialEq, Default)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct Finding {
     /// Its section in `report.json`.
     pub key: String,
     /// Its table on the page; those of equal titles are one.
-    pub title: &'static str,
+    pub title: Text,
     pub(super) entries: Vec<Entry>,
     pub(super) tiles: Vec<Tile>,
     pub(super) pictures: Vec<Picture>,
+    /// What it says of the whole run, where it can.
+    pub verdict: Option<Verdict>,
+}
+
+/// A figure's word on whether a run's images may be used.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Verdict {
+    /// They may.
+    pub passed: bool,
+    /// Why, in a sentence.
+    pub reason: String,
 }
 
 /// One value of a finding.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(super) struct Entry {
     /// Its place in the section, `.` between levels.
     pub(super) key: String,
@@ -93,39 +109,39 @@ pub(super) struct Entry {
     pub(super) words: Option<Words>,
 }
 
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(super) enum Found {
     Figure(Figure),
     Other(Value),
 }
 
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(super) struct Words {
-    pub(super) name: &'static str,
+    pub(super) name: Text,
     /// The value, or a dash.
     pub(super) value: String,
     pub(super) definition: String,
 }
 
 /// A headline.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(super) struct Tile {
     /// Headlines with a lower one come first.
     pub(super) rank: u8,
-    pub(super) label: &'static str,
+    pub(super) label: Text,
     /// The number, or a dash.
     pub(super) value: String,
     /// Why there is no number.
     pub(super) reason: Option<String>,
     /// What to hold it against: name and value.
-    pub(super) beside: Vec<(&'static str, String)>,
+    pub(super) beside: Vec<(Text, String)>,
     pub(super) meaning: String,
     /// For shares in [0, 1].
     pub(super) meter: Option<Meter>,
 }
 
 /// A bar from 0 to 1 with marks on it.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(super) struct Meter {
     pub(super) value: f64,
     pub(super) marks: Vec<f64>,
@@ -155,7 +171,7 @@ impl Figure {
 
 impl Finding {
     pub(super) fn new(key: impl Into<String>, title: &'static str) -> Self {
-        Self { key: key.into(), title, ..Self::default() }
+        Self { key: key.into(), title: title.into(), ..Self::default() }
     }
 
     /// A figure under `key`, as the page shows it.
@@ -171,7 +187,7 @@ impl Finding {
         self.entries.push(Entry {
             key: key.into(),
             value: Found::Figure(figure.clone()),
-            words: Some(Words { name, value, definition }),
+            words: Some(Words { name: name.into(), value, definition }),
         });
     }
 
@@ -193,7 +209,7 @@ impl Finding {
         self.entries.push(Entry {
             key: key.to_owned(),
             value: Found::Other(count.into()),
-            words: Some(Words { name, value, definition }),
+            words: Some(Words { name: name.into(), value, definition }),
         });
     }
 
@@ -226,6 +242,9 @@ impl Finding {
                     place.insert(beside, json!(reason));
                 }
             }
+        }
+        if let Some(verdict) = &self.verdict {
+            section.insert("verdict".to_owned(), json!(verdict));
         }
         section.into()
     }

@@ -4,6 +4,7 @@ use super::networks::{AutoencoderFrom, DenoiserFrom, EncoderFrom};
 use super::resolve::{Network, Networks, Start, Training};
 use super::{Recipe, RecipeError, SCHEMA};
 use crate::evaluate::Evaluation;
+use crate::faults::{demand, within};
 use crate::models::condition::Tokens;
 use crate::models::denoiser::ClassEmbedding;
 use crate::models::{Init, weights};
@@ -16,8 +17,18 @@ impl Recipe {
     pub fn check(&self, path: &Path, data_root: &Path) -> Result<(), RecipeError> {
         let mut faults = Vec::new();
         self.check_header(&mut faults);
-        faults.extend(self.data.check(data_root));
+        faults.extend(within("data", self.data.check(data_root)));
         self.check_condition(&mut faults);
+        for (network, learns, train) in [
+            ("encoder", &self.encoder.learns, &self.encoder.train),
+            ("autoencoder", &self.autoencoder.learns, &self.autoencoder.train),
+        ] {
+            if train.is_none() && learns != &["*"] {
+                faults.push(format!(
+                    "{network}.learns is {learns:?}, but {network}.train is missing, so that nothing learns"
+                ));
+            }
+        }
         match self.networks(data_root) {
             Ok(networks) => {
                 self.check_encoder(&networks, &mut faults);
@@ -26,35 +37,30 @@ impl Recipe {
             }
             Err(what) => faults.extend(what),
         }
-        faults.extend(self.diffusion().check().into_iter().map(|what| format!("denoiser.task: {what}")));
+        faults.extend(within("denoiser.task", self.diffusion().check()));
         if let Some(train) = &self.denoiser.train {
-            faults.extend(train.faults("denoiser.train"));
+            faults.extend(within("denoiser.train", train.check()));
         }
         for (at, strategy) in self.sample.iter().enumerate() {
-            faults.extend(strategy.check().into_iter().map(|what| format!("sample[{at}]: {what}")));
+            faults.extend(within(&format!("sample[{at}]"), strategy.check()));
         }
         for (at, evaluation) in self.evaluate.iter().enumerate() {
-            faults.extend(
-                evaluation
-                    .check(data_root)
-                    .into_iter()
-                    .map(|what| format!("evaluate[{at}]: {what}")),
-            );
+            faults.extend(within(&format!("evaluate[{at}]"), evaluation.check(data_root)));
         }
         for (at, evaluation) in self.evaluate.iter().enumerate() {
             let figure = evaluation.get();
             if self.evaluate[..at].iter().any(|before| before.get().key() == figure.key()) {
                 let name = figure.name();
-                faults.push(format!("evaluate[{at}]: {name} is there twice; the report has one"));
+                faults.push(format!("evaluate[{at}] is {name} again; expected one of each"));
             }
         }
         let needs_samples = |evaluation: &&Evaluation| evaluation.get().needs_samples();
         if self.sample.is_empty()
             && let Some(evaluation) = self.evaluate.iter().find(needs_samples)
         {
+            let name = evaluation.get().name();
             faults.push(format!(
-                "evaluate: {} needs images, but sample is empty",
-                evaluation.get().name()
+                "sample is empty; expected images, which {name} in evaluate looks at"
             ));
         }
         if faults.is_empty() {
@@ -65,9 +71,7 @@ impl Recipe {
     }
 
     fn check_header(&self, faults: &mut Vec<String>) {
-        if self.schema != SCHEMA {
-            faults.push(format!("schema is {}; this umbra reads {SCHEMA}", self.schema));
-        }
+        faults.extend(demand(self.schema == SCHEMA, "schema", self.schema, SCHEMA));
         let is_plain = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
         let name = &self.name;
         if name.is_empty()
@@ -87,10 +91,9 @@ impl Recipe {
     }
 
     fn check_condition(&self, faults: &mut Vec<String>) {
-        if !(0.0..1.0).contains(&self.condition.dropout) {
-            let dropout = self.condition.dropout;
-            faults.push(format!("condition.dropout is {dropout}; expected at least 0 and below 1"));
-        }
+        let dropout = self.condition.dropout;
+        let is_share = (0.0..1.0).contains(&dropout);
+        faults.extend(demand(is_share, "condition.dropout", dropout, "at least 0 and below 1"));
     }
 
     fn check_encoder(&self, networks: &Networks, faults: &mut Vec<String>) {
@@ -102,13 +105,15 @@ impl Recipe {
             };
             faults.push(format!("condition.tokens is ClassAndRegisters, but {place}"));
         }
-        let Network::Trained(Training { config, task, train, .. }) = &networks.encoder else { return };
+        let Network::Trained(Training { config, start, task, train }) = &networks.encoder else {
+            return;
+        };
+        check_learns("encoder", &self.encoder.learns, start, Vec::new, faults);
         if let Err(error) = config.check() {
             faults.push(format!("encoder.from: {error}"));
         }
-        let task = task.faults(config.patch_size, train);
-        faults.extend(task.into_iter().map(|what| format!("encoder.task.{what}")));
-        faults.extend(train.faults("encoder.train"));
+        faults.extend(within("encoder.task", task.check(config.patch_size, train)));
+        faults.extend(within("encoder.train", train.check()));
         if !self.data.size.is_multiple_of(config.patch_size.max(1)) {
             faults.push(format!(
                 "data.size is {}, which encoder.from.patch ({}) does not divide",
@@ -138,7 +143,8 @@ impl Recipe {
                 "autoencoder.from.path takes images of {channels} channels; expected 1 or 3"
             ));
         }
-        let Network::Trained(Training { start, task: loss, train, .. }) = &networks.autoencoder else {
+        let Network::Trained(Training { start, task: loss, train, .. }) = &networks.autoencoder
+        else {
             return;
         };
         if let Err(error) = config.check() {
@@ -160,11 +166,11 @@ impl Recipe {
         for (name, weight) in
             [("kl_weight", loss.kl_weight), ("gradient_weight", loss.gradient_weight)]
         {
-            if !(weight >= 0.0 && weight.is_finite()) {
-                faults.push(format!("autoencoder.task.{name} is {weight}; expected at least 0"));
-            }
+            let is_weight = weight >= 0.0 && weight.is_finite();
+            let fault = demand(is_weight, name, weight, "a number from 0 up");
+            faults.extend(within("autoencoder.task", fault));
         }
-        faults.extend(train.faults("autoencoder.train"));
+        faults.extend(within("autoencoder.train", train.check()));
     }
 
     fn check_denoiser(&self, networks: &Networks, faults: &mut Vec<String>) {
@@ -248,7 +254,8 @@ fn check_learns(
         return;
     }
     if learns.is_empty() {
-        faults.push(format!("{network}.learns is empty; expected at least one pattern, as in \"*\""));
+        faults
+            .push(format!("{network}.learns is empty; expected at least one pattern, as in \"*\""));
         return;
     }
     let names = names();

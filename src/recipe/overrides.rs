@@ -1,4 +1,4 @@
-//! `--set train.images=200000`: one field of a recipe, checked like the file itself.
+//! `--set denoiser.train.images=200000`: one field of a recipe, checked like the file itself.
 
 use super::{Recipe, RecipeError, ron_json};
 use serde_json::Value;
@@ -17,7 +17,7 @@ pub(super) fn apply(recipe: Recipe, assignments: &[String]) -> Result<Recipe, Re
 fn set(recipe: &Recipe, assignment: &str) -> Result<Recipe, String> {
     let (path, value) = assignment
         .split_once('=')
-        .ok_or("expected a path, an equals sign and a value, as in train.images=200000")?;
+        .ok_or("expected a path, an equals sign and a value, as in denoiser.train.images=200000")?;
     let value = ron_json::parse(value)?;
     let mut tree = serde_json::to_value(recipe).expect("a recipe is plain data");
     *find(&mut tree, path.trim())? = value;
@@ -30,7 +30,7 @@ fn find<'a>(tree: &'a mut Value, path: &str) -> Result<&'a mut Value, String> {
         node = match step {
             Step::Field(name) => field(node, &name)?,
             Step::Index(index) => {
-                let list = node.as_array_mut().ok_or("a `[` follows what is not a list")?;
+                let list = inside(node).as_array_mut().ok_or("a `[` follows what is not a list")?;
                 let length = list.len();
                 let missing = format!("no entry [{index}]; the list has {length}, numbered from 0");
                 list.get_mut(index).ok_or(missing)?
@@ -40,22 +40,29 @@ fn find<'a>(tree: &'a mut Value, path: &str) -> Result<&'a mut Value, String> {
     Ok(node)
 }
 
-/// The field `name` of `node`, looking through an enum's variant if `node` is one.
-fn field<'a>(node: &'a mut Value, name: &str) -> Result<&'a mut Value, String> {
-    let is_variant = |value: &Value| {
-        value.as_object().is_some_and(|map| {
-            map.len() == 1
-                && map.iter().all(|(key, inner)| {
-                    key.starts_with(char::is_uppercase) && (inner.is_object() || inner.is_array())
-                })
-        })
-    };
-    let mut node = node;
+/// What is inside of `node` if it is an enum's variant, and `node` otherwise.
+fn inside(node: &mut Value) -> &mut Value {
+    match is_variant(node) {
+        true => {
+            node.as_object_mut().and_then(|map| map.values_mut().next()).expect("has one entry")
+        }
+        false => node,
+    }
+}
+
+fn is_variant(node: &Value) -> bool {
+    node.as_object().is_some_and(|map| {
+        map.len() == 1
+            && map.iter().all(|(key, inner)| {
+                key.starts_with(char::is_uppercase) && (inner.is_object() || inner.is_array())
+            })
+    })
+}
+
+/// The field `name` of `node`, looking through enums' variants on the way.
+fn field<'a>(mut node: &'a mut Value, name: &str) -> Result<&'a mut Value, String> {
     while node.get(name).is_none() && is_variant(node) {
-        node = node
-            .as_object_mut()
-            .and_then(|map| map.values_mut().next())
-            .expect("a variant has one entry");
+        node = inside(node);
     }
     let known: Vec<String> =
         node.as_object().map(|map| map.keys().cloned().collect()).unwrap_or_default();

@@ -2,8 +2,8 @@
 
 use super::Recipe;
 use super::networks::{
-    AutoencoderFrom, AutoencoderTask, DenoiserFrom, DenoiserTask, EncoderFrom, EncoderTask, UnetSection,
-    num_tokens,
+    AutoencoderFrom, AutoencoderTask, DenoiserFrom, DenoiserTask, EncoderFrom, EncoderTask,
+    UnetSection, num_tokens,
 };
 use crate::artifact::ArtifactError;
 use crate::diffusion::Diffusion;
@@ -44,6 +44,7 @@ pub struct Networks {
 }
 
 /// A network that is pretrained and frozen, or trained by the run.
+#[expect(clippy::large_enum_variant, reason = "a recipe has two of it")]
 #[derive(Debug, Clone)]
 pub enum Network<Config, Training> {
     /// Opened from a folder; nothing learns.
@@ -71,6 +72,7 @@ pub struct Training<Config, Task> {
 }
 
 /// Where the first weights come from.
+#[expect(clippy::large_enum_variant, reason = "a recipe has three of it")]
 #[derive(Debug, Clone)]
 pub enum Start {
     /// From the seed.
@@ -235,7 +237,10 @@ impl Recipe {
             EncoderFrom::Folder { path, blake3, side } => (path, blake3, side),
         };
         if section.train.is_some() {
-            return Err("encoder.train is there, but a pretrained encoder stays frozen; leave it out".into());
+            return Err(
+                "encoder.train is there, but a pretrained encoder stays frozen; leave it out"
+                    .into(),
+            );
         }
         let weights = Pinned::open("encoder", data_root, path, blake3.as_deref())?;
         let config = ImageEncoderConfig::from_transformers(&weights.folder.config)
@@ -244,7 +249,8 @@ impl Recipe {
         let mut input = if weights.folder.path.join(PREPROCESSOR).is_file() {
             let text = folder::read_config(&weights.folder.path, PREPROCESSOR)
                 .map_err(|error| weights.fault(error))?;
-            Preprocessing::from_transformers(&text, &config).map_err(|error| weights.fault(error))?
+            Preprocessing::from_transformers(&text, &config)
+                .map_err(|error| weights.fault(error))?
         } else {
             Preprocessing::default_for(&config)
         };
@@ -278,7 +284,9 @@ impl Recipe {
                 Network::Trained(Training { config, start, task, train })
             }
             (Some(_), AutoencoderConfig::Tiny(_)) => {
-                return Err(weights.fault("only an AutoencoderKL can be fine-tuned; leave autoencoder.train out"));
+                return Err(weights.fault(
+                    "only an AutoencoderKL can be fine-tuned; leave autoencoder.train out",
+                ));
             }
         })
     }

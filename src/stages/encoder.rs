@@ -17,14 +17,10 @@ impl Trains for Encoder {
             Network::Given { weights, .. } => return weights.hash().map(Some),
             Network::Trained(training) => training,
         };
-        let train = match training.task.compares_images() {
-            true => training.train.meaning_by_micro_batch(),
-            false => training.train.meaning(),
-        };
         let hasher = hasher(run, ENCODER, DinoTask::VERSION)
             .section(&text(&run.recipe.encoder.from))
             .section(&text(&training.task))
-            .section(&text(&train))
+            .section(&text(&training.train.meaning()))
             .section(&run.recipe.data.size.to_string());
         Ok(run.with_upstream(ENCODER, hasher))
     }

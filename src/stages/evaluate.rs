@@ -13,7 +13,7 @@ use crate::interrupt;
 use crate::telemetry::metrics;
 use anyhow::{Context, Result};
 use std::collections::BTreeSet;
-use std::{fs, time::Instant};
+use std::{fs, path::Path, time::Instant};
 
 /// Raised when a figure's definition changes.
 const VERSION: u32 = 5;
@@ -35,7 +35,11 @@ impl Stage for Evaluate {
     fn state(&self, run: &Run, inputs: &str) -> Result<State> {
         let is_measured = stamp(inputs).is_left_in(&run.stage_folder(EVALUATE))?;
         let is_there = is_measured && run.folder.join("report.html").exists();
-        Ok(if is_there { State::UpToDate } else { State::ToDo })
+        Ok(match is_there {
+            true => State::UpToDate,
+            false if run.partial(EVALUATE, inputs).exists() => State::Resume { done: 0.0 },
+            false => State::ToDo,
+        })
     }
 
     fn cost(&self, run: &Run) -> Result<Cost> {
@@ -51,7 +55,10 @@ impl Stage for Evaluate {
     fn make(&self, run: &Run, inputs: &str) -> Result<Made> {
         let folder = run.stage_folder(EVALUATE);
         let start = Instant::now();
-        let measured = run.measure();
+        let partial = run.partial(EVALUATE, inputs);
+        fs::create_dir_all(&partial)
+            .with_context(|| format!("cannot create {}", partial.display()))?;
+        let measured = run.measure(&partial);
         // Whatever a signal has cut short is not looked at.
         interrupt::unless_requested()?;
         let mut page = measured?;
@@ -63,6 +70,7 @@ impl Stage for Evaluate {
         fs::create_dir_all(&folder)
             .with_context(|| format!("cannot create {}", folder.display()))?;
         stamp(inputs).write(&folder)?;
+        run.remove_partials(EVALUATE)?;
         Ok(Made::Done { images: 0, seconds: Some(seconds) })
     }
 }
@@ -97,7 +105,7 @@ impl Run {
     }
 
     /// All figures. Fails where a signal came first, or has figures in it that were cut short.
-    fn measure(&self) -> Result<Page> {
+    fn measure(&self, partial: &Path) -> Result<Page> {
         let images = self.encoded()?;
         let (encoder, untrained) = (self.encoder()?, self.untrained_encoder());
         let (autoencoder, denoiser) = (self.autoencoder()?, self.denoiser()?);
@@ -106,7 +114,7 @@ impl Run {
             true => Drawn::nothing(),
             false => Drawn::open(&self.stage_folder(SAMPLE))?,
         };
-        let findings = evaluate::measure_all(&Evidence {
+        let evidence = Evidence {
             recipe: &self.recipe.name,
             seed: self.recipe.seed,
             evaluations: &self.recipe.evaluate,
@@ -122,7 +130,8 @@ impl Run {
             generator: &self.generator(&denoiser, &autoencoder, &train),
             records: &metrics::read(&self.stage_folder(DENOISER))?,
             sets: evaluate::Cache::default(),
-        })?;
+        };
+        let findings = evaluate::measure_all(&evidence, partial)?;
         let recipe = self.recipe.name.clone();
         Ok(Page {
             report: Report { recipe, findings, stages: Vec::new() },

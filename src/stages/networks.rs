@@ -3,7 +3,9 @@
 use super::{AUTOENCODER, Cost, DENOISER, ENCODER, Run};
 use crate::data::latents::Scale;
 use crate::models::Init;
-use crate::models::autoencoder::{Autoencoder, AutoencoderConfig, AutoencoderKl, AutoencoderKlConfig};
+use crate::models::autoencoder::{
+    Autoencoder, AutoencoderConfig, AutoencoderKl, AutoencoderKlConfig,
+};
 use crate::models::denoiser::Denoiser;
 use crate::models::encoder::Embedder;
 use crate::models::encoder::{Vit, VitConfig};
@@ -23,7 +25,12 @@ pub(super) fn given_cost(weights: &Pinned, parameters: usize) -> Result<Cost> {
 }
 
 /// `fresh` with the weights of the folder; those that do not learn are frozen.
-fn pretrained<M: Module>(fresh: M, state: StateDict, weights: &Pinned, learns: &[String]) -> Result<M> {
+fn pretrained<M: Module>(
+    fresh: M,
+    state: StateDict,
+    weights: &Pinned,
+    learns: &[String],
+) -> Result<M> {
     let network = filled(fresh, state, weights)?;
     Ok(weights::freeze_but(network, |name| {
         learns.iter().any(|pattern| weights::is_named(name, pattern))
@@ -32,7 +39,8 @@ fn pretrained<M: Module>(fresh: M, state: StateDict, weights: &Pinned, learns: &
 
 /// `fresh` with the tensors of `state`, which are those of a folder.
 fn filled<M: Module>(fresh: M, state: StateDict, from: &Pinned) -> Result<M> {
-    weights::consume_state_dict(fresh, state).with_context(|| from.folder.path.display().to_string())
+    weights::consume_state_dict(fresh, state)
+        .with_context(|| from.folder.path.display().to_string())
 }
 
 impl Run {

@@ -110,7 +110,9 @@ pub(super) fn warnings(recipe: &Recipe) -> Vec<String> {
     let diffusion = recipe.diffusion();
     let export = scheduler::from_umbra(&diffusion.schedule, &diffusion.objective);
     let refused = |error| {
-        format!("diffusion: umbra will sample from this, but not export it to diffusers: {error}")
+        format!(
+            "denoiser.task: umbra will sample from this, but not export it to diffusers: {error}"
+        )
     };
     export.err().map(refused).into_iter().collect()
 }

@@ -31,7 +31,7 @@ impl Stage for Sample {
     fn state(&self, run: &Run, inputs: &str) -> Result<State> {
         Ok(match stamp(inputs).is_left_in(&run.stage_folder(SAMPLE))? {
             true => State::UpToDate,
-            false if partial(run, inputs).exists() => State::Resume { done: 0.0 },
+            false if run.partial(SAMPLE, inputs).exists() => State::Resume { done: 0.0 },
             false => State::ToDo,
         })
     }
@@ -43,7 +43,8 @@ impl Stage for Sample {
         };
         let (strategies, size) = (&run.recipe.sample, run.recipe.data.size);
         let mut init = run.init("plan").deferred();
-        let grow = run.networks.autoencoder.config().init(&mut init).decode_flops(size, size) as f64;
+        let grow =
+            run.networks.autoencoder.config().init(&mut init).decode_flops(size, size) as f64;
         let drawn: u64 = strategies.iter().map(|strategy| strategy.images() as u64).sum();
         let evaluations: f64 = strategies.iter().map(evaluations).sum();
         Ok(Cost {
@@ -56,7 +57,7 @@ impl Stage for Sample {
 
     fn make(&self, run: &Run, inputs: &str) -> Result<Made> {
         // Images of other weights must not be taken for these.
-        let partial = partial(run, inputs);
+        let partial = run.partial(SAMPLE, inputs);
         fs::create_dir_all(&partial)
             .with_context(|| format!("cannot create {}", partial.display()))?;
         let (train, _) = run.latents()?;
@@ -76,18 +77,13 @@ impl Stage for Sample {
         )?;
         stamp(inputs).write(&partial)?;
         artifact::replace(&partial, &run.stage_folder(SAMPLE))?;
-        run.remove_partial_samples()?;
+        run.remove_partials(SAMPLE)?;
         Ok(Made::Done { images, seconds: None })
     }
 }
 
 fn stamp(inputs: &str) -> Stamp {
     Stamp { stage: SAMPLE.to_owned(), version: stage::VERSION, inputs_hash: inputs.to_owned() }
-}
-
-/// Where images are drawn until all are there.
-fn partial(run: &Run, inputs: &str) -> PathBuf {
-    run.folder.join(format!("sample-{}.partial", &inputs[..8]))
 }
 
 impl Run {
@@ -113,16 +109,24 @@ impl Run {
     /// Operations of one question to the denoiser.
     pub(super) fn denoiser_flops(&self) -> f64 {
         let [_, side, _] = self.networks.latent_shape;
-        self.networks.denoiser.config.init(&mut self.init("plan").deferred()).flops(side, side) as f64
+        self.networks.denoiser.config.init(&mut self.init("plan").deferred()).flops(side, side)
+            as f64
     }
 
-    /// Removes what sampling from other weights has left half done.
-    fn remove_partial_samples(&self) -> Result<()> {
+    /// Where the result of `stage` grows until all of it is there.
+    pub(super) fn partial(&self, stage: &str, inputs: &str) -> PathBuf {
+        self.folder.join(format!("{stage}-{}.partial", &inputs[..8]))
+    }
+
+    /// Removes what `stage` has left half done, from other inputs too.
+    pub(super) fn remove_partials(&self, stage: &str) -> Result<()> {
         let entries = fs::read_dir(&self.folder)
             .with_context(|| format!("cannot read {}", self.folder.display()))?;
         for path in entries.filter_map(|entry| Some(entry.ok()?.path())) {
             let name = path.file_name().unwrap_or_default().to_string_lossy();
-            if name.starts_with("sample-") && name.ends_with(".partial") {
+            if name.strip_prefix(stage).is_some_and(|rest| rest.starts_with('-'))
+                && name.ends_with(".partial")
+            {
                 fs::remove_dir_all(&path)
                     .with_context(|| format!("cannot remove {}", path.display()))?;
             }

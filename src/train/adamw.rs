@@ -3,6 +3,7 @@
 //! numbers that are none, exact saving).
 
 use super::parameters::{flat_values, former_names, map_flat_values, take_flat_gradients};
+use crate::faults::demand;
 use burn::{
     module::Module,
     tensor::{DType, Gradients, Tensor, TensorData},
@@ -36,25 +37,23 @@ impl Default for AdamWConfig {
 impl AdamWConfig {
     /// Every fault of the numbers a recipe gave, a sentence each.
     pub fn check(&self) -> Vec<String> {
-        let mut faults = Vec::new();
-        for (name, beta) in [("beta1", self.beta1), ("beta2", self.beta2)] {
-            if !(0.0..1.0).contains(&beta) {
-                faults.push(format!("optimizer: {name} must lie in [0, 1), not {beta}"));
-            }
-        }
-        if !(self.epsilon > 0.0 && self.epsilon.is_finite()) {
-            faults.push(format!("optimizer: epsilon must be above 0, not {}", self.epsilon));
-        }
-        if !(self.weight_decay >= 0.0 && self.weight_decay.is_finite()) {
-            let decay = self.weight_decay;
-            faults.push(format!("optimizer: weight_decay must be from 0 up, not {decay}"));
-        }
-        if let Some(norm) = self.clip_norm
-            && !(norm > 0.0 && norm.is_finite())
-        {
-            faults.push(format!("optimizer: clip_norm must be above 0, not {norm}"));
-        }
-        faults
+        let is_positive = |value: f64| value > 0.0 && value.is_finite();
+        let beta = |name, beta: f64| {
+            demand((0.0..1.0).contains(&beta), name, beta, "at least 0 and below 1")
+        };
+        let decay = self.weight_decay;
+        let is_decay = decay >= 0.0 && decay.is_finite();
+        let clip = |norm| demand(is_positive(norm), "clip_norm", norm, "a number above 0");
+        [
+            beta("beta1", self.beta1),
+            beta("beta2", self.beta2),
+            demand(is_positive(self.epsilon), "epsilon", self.epsilon, "a number above 0"),
+            demand(is_decay, "weight_decay", decay, "a number from 0 up"),
+            self.clip_norm.and_then(clip),
+        ]
+        .into_iter()
+        .flatten()
+        .collect()
     }
 }
 

@@ -1,7 +1,7 @@
 //! Checkpoints: everything a run needs to go on, complete or absent.
 //!
-//! One folder each, `checkpoint-<images seen>`: `model`, `ema`, `optimizer` and `task` as safetensors and
-//! `state.json` with counters, configuration and recipe. Written through [`crate::artifact`], so a reader
+//! One folder each, `checkpoint-<images seen>`: `model`, `ema`, `optimizer` and `task` as safetensors (a procedure with
+//! several learners puts their names before) and `state.json` with counters, configuration and recipe. Written through [`crate::artifact`], so a reader
 //! finds all of it, verified, or none.
 
 use crate::artifact;
@@ -11,6 +11,7 @@ use crate::models::weights::file::{self as weights_file, NonFinite};
 use anyhow::{Context, Result, ensure};
 use serde::{Deserialize, Serialize};
 use std::{
+    collections::BTreeMap,
     fs,
     path::{Path, PathBuf},
 };
@@ -88,31 +89,36 @@ pub struct Environment {
     pub version: String,
 }
 
+/// Sets of tensors by name: `model`, `ema` and `optimizer` of a learner, `task` of what the task keeps.
+#[derive(Debug, Clone, Default)]
+pub struct Parts(BTreeMap<String, StateDict>);
+
+impl Parts {
+    /// Adds a set.
+    pub fn insert(&mut self, name: String, state: StateDict) {
+        self.0.insert(name, state);
+    }
+
+    /// The set called `name`. Fails where there is none.
+    pub fn get(&self, name: &str) -> Result<&StateDict> {
+        self.0.get(name).with_context(|| format!("the checkpoint has no {name}.safetensors"))
+    }
+}
+
 /// A checkpoint in memory.
 #[derive(Debug, Clone)]
 pub struct Checkpoint {
     /// Counters and configuration.
     pub header: Header,
-    /// What learns.
-    pub model: StateDict,
-    /// Its average.
-    pub ema: StateDict,
-    /// The optimizer's moments.
-    pub optimizer: StateDict,
-    /// What the task keeps.
-    pub task: StateDict,
+    /// Weights, optimizers, and what the task keeps.
+    pub parts: Parts,
 }
 
 /// Saves a checkpoint in `stage`, then removes all but the newest `keep`.
 pub fn save(checkpoint: &Checkpoint, stage: &Path, keep: usize) -> Result<PathBuf> {
     let folder = stage.join(format!("checkpoint-{:012}", checkpoint.header.images_seen));
     artifact::write_folder(&folder, |temporary| -> Result<()> {
-        for (name, state) in [
-            ("model", &checkpoint.model),
-            ("ema", &checkpoint.ema),
-            ("optimizer", &checkpoint.optimizer),
-            ("task", &checkpoint.task),
-        ] {
+        for (name, state) in &checkpoint.parts.0 {
             weights_file::write(&temporary.join(format!("{name}.safetensors")), state)?;
         }
         let header = serde_json::to_vec_pretty(&checkpoint.header)?;
@@ -171,20 +177,23 @@ pub fn header(folder: &Path) -> Result<Header> {
     serde_json::from_slice(&text).with_context(|| format!("{} is damaged", path.display()))
 }
 
-/// Reads one set of weights of the checkpoint in `folder`: "model", "ema", "optimizer" or "task".
+/// Reads one set of tensors of the checkpoint in `folder`: "model", "ema", "optimizer", "task" or a learner's.
 pub fn weights(folder: &Path, which: &str) -> Result<StateDict> {
     Ok(weights_file::read(&folder.join(format!("{which}.safetensors")), NonFinite::Refuse)?)
 }
 
 /// Reads all of the checkpoint in `folder`.
 pub fn load(folder: &Path) -> Result<Checkpoint> {
-    Ok(Checkpoint {
-        header: header(folder)?,
-        model: weights(folder, "model")?,
-        ema: weights(folder, "ema")?,
-        optimizer: weights(folder, "optimizer")?,
-        task: weights(folder, "task")?,
-    })
+    let mut parts = Parts::default();
+    let entries =
+        fs::read_dir(folder).with_context(|| format!("cannot read {}", folder.display()))?;
+    for entry in entries {
+        let file = entry.with_context(|| format!("cannot read {}", folder.display()))?.file_name();
+        if let Some(name) = file.to_str().and_then(|name| name.strip_suffix(".safetensors")) {
+            parts.insert(name.to_owned(), weights(folder, name)?);
+        }
+    }
+    Ok(Checkpoint { header: header(folder)?, parts })
 }
 
 /// The layout version to write.

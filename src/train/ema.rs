@@ -1,6 +1,7 @@
 //! A running mean of a module's weights.
 
 use super::parameters::{flat_values, map_flat_values};
+use crate::faults::demand;
 use burn::module::Module;
 use serde::{Deserialize, Serialize};
 
@@ -30,8 +31,8 @@ impl EmaConfig {
 
     /// Every fault of the numbers a recipe gave, a sentence each.
     pub fn check(&self) -> Vec<String> {
-        let fault = || format!("ema: decay must lie in [0, 1), not {}", self.decay);
-        if (0.0..1.0).contains(&self.decay) { Vec::new() } else { vec![fault()] }
+        let is_share = (0.0..1.0).contains(&self.decay);
+        demand(is_share, "decay", self.decay, "at least 0 and below 1").into_iter().collect()
     }
 }
 

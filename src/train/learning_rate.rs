@@ -1,5 +1,6 @@
 //! How fast to learn, when.
 
+use crate::faults::demand;
 use serde::{Deserialize, Serialize};
 use std::f64::consts::PI;
 
@@ -56,16 +57,18 @@ impl LearningRate {
 
     /// Every fault of the numbers a recipe gave, a sentence each.
     pub fn check(&self) -> Vec<String> {
-        let mut faults = Vec::new();
-        if !(self.peak > 0.0 && self.peak.is_finite()) {
-            faults.push(format!("learning rate: peak must be above 0, not {}", self.peak));
-        }
-        if let Decay::Cosine { last } = self.after
-            && !(0.0..=1.0).contains(&last)
-        {
-            faults.push(format!("learning rate: last must be a share of the peak, not {last}"));
-        }
-        faults
+        let is_rate = self.peak > 0.0 && self.peak.is_finite();
+        let peak = demand(is_rate, "peak", self.peak, "a number above 0");
+        let last = match self.after {
+            Decay::Cosine { last } => demand(
+                (0.0..=1.0).contains(&last),
+                "after.last",
+                last,
+                "a share of the peak, 0 to 1",
+            ),
+            _ => None,
+        };
+        peak.into_iter().chain(last).collect()
     }
 }
 

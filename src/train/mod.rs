@@ -1,29 +1,31 @@
 //! One loop for everything that learns.
 //!
-//! `run` is the loop, `step` the way to the loss, `task` what is trained, `checkpoint` what survives.
+//! `run_procedure` is the loop, `learner` what learns, `step` the way to the loss, `task` what is trained, `checkpoint`
+//! what survives.
 
 pub mod adamw;
 pub mod checkpoint;
 pub mod ema;
+mod learner;
 pub mod learning_rate;
 mod parameters;
 mod section;
 mod step;
 pub mod task;
 
+pub use learner::{Learner, Stride};
 pub use section::Train;
+pub use step::Report;
 
-use crate::data::loader::{Loader, LoaderConfig};
+use crate::data::image::Gray;
+use crate::data::loader::{Loader, LoaderConfig, Samples};
 use crate::data::picture::{self, Contents, Provenance};
 use crate::interrupt;
-use crate::models::weights;
 use crate::telemetry::{Watch, metrics::Metrics};
-use adamw::AdamW;
 use anyhow::{Context, Result, bail, ensure};
-use burn::module::Module;
 use burn::tensor::Device;
-use checkpoint::{Checkpoint, Environment, Header, Leg};
-use std::{fs, path::PathBuf, time::Instant};
+use checkpoint::{Checkpoint, Environment, Header, Leg, Parts};
+use std::{fs, path::PathBuf, sync::Arc, time::Instant};
 use task::{Progress, Task};
 
 /// Where and how a task is run; nothing here changes what a finished run has learnt, but `section` and `seed`.
@@ -59,11 +61,41 @@ pub struct Done {
     pub seconds: f64,
 }
 
-/// What changes while training.
-struct State<M> {
-    model: M,
-    ema: M,
-    optimizer: AdamW,
+/// What is trained: one learner or several, with any number of losses per step. [`Task`] is the simplest case.
+pub trait Procedure {
+    /// One sample, as the loader's threads deliver it.
+    type Item: Send + 'static;
+
+    /// The stage's name in folders, logs and reports.
+    fn name(&self) -> &'static str;
+
+    /// The samples, with everything random already drawn by their position.
+    fn samples(&self) -> Arc<dyn Samples<Item = Self::Item>>;
+
+    /// Takes a step, of which `progress` knows nothing yet.
+    fn step(&mut self, items: &[Self::Item], plan: &Train, progress: Progress) -> Report;
+
+    /// Figures on the validation split, from averaged weights. Names are `group/name`.
+    fn validate(&self) -> Result<Vec<(&'static str, f64)>>;
+
+    /// A picture of how far it is.
+    fn preview(&self) -> Result<Option<Gray>> {
+        Ok(None)
+    }
+
+    /// Puts all that must survive a restart into `parts`.
+    fn save(&self, parts: &mut Parts);
+
+    /// Takes back what [`Procedure::save`] gave.
+    fn load(&mut self, parts: &Parts) -> Result<()>;
+
+    /// The networks' configuration, as JSON: with it a checkpoint opens without its recipe.
+    fn config(&self) -> serde_json::Value;
+}
+
+/// What is counted while training.
+#[derive(Debug, Default)]
+struct Counters {
     step: u64,
     images_seen: u64,
     skipped_steps: u64,
@@ -71,7 +103,7 @@ struct State<M> {
     history: Vec<Leg>,
 }
 
-/// Trains to `setup.section.images`. Run the same again to resume.
+/// Trains `task` to `setup.section.images`. Run the same again to resume.
 ///
 /// `fresh` makes the model before its first step, on `setup.device`. Fails with [`interrupt::Interrupted`] once a signal
 /// came; a checkpoint is saved then.
@@ -80,51 +112,63 @@ pub fn run<T: Task>(
     setup: &Setup,
     fresh: impl FnOnce() -> Result<T::Model>,
 ) -> Result<Done> {
+    run_procedure(&mut step::Descent::new(task, fresh()?, &setup.section), setup)
+}
+
+/// The same for any `procedure`, whose learners stand at their first weights.
+pub fn run_procedure<P: Procedure>(procedure: &mut P, setup: &Setup) -> Result<Done> {
     fs::create_dir_all(&setup.folder)
         .with_context(|| format!("cannot create {}", setup.folder.display()))?;
-    let plan = &setup.section;
-    let stream = format!("{}/order", task.name());
+    let (plan, name) = (&setup.section, procedure.name());
     let mut loader = LoaderConfig {
         threads: setup.threads,
         fingerprint: setup.data_fingerprint.clone(),
-        ..LoaderConfig::new(setup.seed, &stream, plan.batch_size)
+        ..LoaderConfig::new(setup.seed, &format!("{name}/order"), plan.batch_size)
     };
-    let mut state = State::new(T::with_compute(fresh()?, plan.compute), plan);
+    let mut counters = Counters::default();
     if let Some(folder) = checkpoint::newest(&setup.folder)? {
-        loader = state.restore(task, setup, loader, checkpoint::load(&folder)?)?;
+        let saved = checkpoint::load(&folder)?;
+        counters = Counters::of(&saved.header, setup)?;
+        procedure.load(&saved.parts)?;
+        loader = loader.resume(&saved.header.loader)?;
     }
-    state.history =
-        checkpoint::with_leg(state.history, state.images_seen, plan.images, &setup.environment);
-    let mut metrics = Metrics::open(&setup.folder, state.images_seen)?;
-    let mut batches = Loader::start(task.samples(), loader)?;
-    let watch = Watch::new(task.name(), state.images_seen, plan.images);
+    counters.history = checkpoint::with_leg(
+        counters.history,
+        counters.images_seen,
+        plan.images,
+        &setup.environment,
+    );
+    let mut metrics = Metrics::open(&setup.folder, counters.images_seen)?;
+    let mut batches = Loader::start(procedure.samples(), loader)?;
+    let watch = Watch::new(name, counters.images_seen, plan.images);
     let mut average = step::Average::default();
     let mut skipped_in_a_row = 0;
-    let mut clock = Clock::start(state.seconds);
+    let mut clock = Clock::start(counters.seconds);
 
-    if state.images_seen == 0 {
-        metrics.record(0, validate(task, &state)?)?;
+    if counters.images_seen == 0 {
+        metrics.record(0, validate(procedure, 0)?)?;
     }
-    while state.images_seen < plan.images {
+    while counters.images_seen < plan.images {
         if interrupt::requested() {
-            state.seconds = clock.seconds();
-            state.save(task, setup, &batches)?;
+            counters.seconds = clock.seconds();
+            counters.save(procedure, setup, &batches)?;
             return Err(interrupt::Interrupted.into());
         }
         let batch = batches.next().context("the loader ended")??;
-        let seen_before = state.images_seen;
-        let report = step::descend(task, &mut state, &batch.items, setup);
-        let is_due = |every: u64| seen_before / every != state.images_seen / every;
-        let is_last = state.images_seen >= plan.images;
+        let seen_before = counters.images_seen;
+        let report = procedure.step(&batch.items, plan, counters.progress(plan));
+        counters.take(&report, batch.items.len());
+        let seen = counters.images_seen;
+        let is_due = |every: u64| seen_before / every != seen / every;
+        let is_last = seen >= plan.images;
         // The next round saves before it ends.
-        let _ = watch.reach(state.images_seen.min(plan.images));
+        let _ = watch.reach(seen.min(plan.images));
 
         skipped_in_a_row = if report.is_skipped { skipped_in_a_row + 1 } else { 0 };
         if skipped_in_a_row > plan.max_skipped_steps {
             bail!(
-                "the gradient was not finite {skipped_in_a_row} steps in a row (images {}); lower {}'s learning_rate.peak",
-                state.images_seen,
-                task.name()
+                "the gradient was not finite {skipped_in_a_row} steps in a row (images {seen}); lower {name}.train's \
+                 learning_rate.peak"
             );
         }
         average.add(report, batch.items.len());
@@ -133,67 +177,41 @@ pub fn run<T: Task>(
         if is_due(plan.log_every) || is_last {
             let figures = average.take()?;
             watch.say(format!("loss {:.4}", figures[0].1));
-            metrics.record(state.images_seen, figures)?;
+            metrics.record(seen, figures)?;
         }
         if is_due(plan.validate_every) || is_last {
-            metrics.record(state.images_seen, validate(task, &state)?)?;
+            metrics.record(seen, validate(procedure, seen)?)?;
         }
         if plan.preview_every.is_some_and(is_due)
-            && let Some(sheet) = task.preview(&state.ema)?
+            && let Some(sheet) = procedure.preview()?
         {
             let folder = setup.folder.join("previews");
             fs::create_dir_all(&folder)?;
-            let path = folder.join(format!("{:012}.png", state.images_seen));
+            let path = folder.join(format!("{seen:012}.png"));
             let contents = Contents::SyntheticAndReal;
             let from = Provenance { contents, recipe: &setup.name, seed: setup.seed };
             picture::write(&path, &sheet, &from)?;
         }
         if is_due(plan.save_every) || is_last {
             metrics.sync()?;
-            state.seconds = clock.seconds();
-            state.save(task, setup, &batches)?;
+            counters.seconds = clock.seconds();
+            counters.save(procedure, setup, &batches)?;
         }
     }
-    Ok(Done { images_seen: state.images_seen, seconds: state.seconds })
+    Ok(Done { images_seen: counters.images_seen, seconds: counters.seconds })
 }
 
-fn validate<T: Task>(task: &T, state: &State<T::Model>) -> Result<Vec<(&'static str, f64)>> {
-    let figures = task.validate(&state.ema)?;
+fn validate<P: Procedure>(procedure: &P, images: u64) -> Result<Vec<(&'static str, f64)>> {
+    let figures = procedure.validate()?;
     let text: Vec<String> =
         figures.iter().map(|(name, value)| format!("{name} {value:.4}")).collect();
-    tracing::info!(images = state.images_seen, "{}: {}", task.name(), text.join(", "));
+    tracing::info!(images, "{}: {}", procedure.name(), text.join(", "));
     Ok(figures)
 }
 
-impl<M: Module + Clone> State<M> {
-    fn new(fresh: M, plan: &Train) -> Self {
-        // Weights are drawn when first used; the average draws them, and the model takes the same numbers.
-        let ema = fresh.valid();
-        let model = ema.clone().train();
-        Self {
-            model,
-            ema,
-            optimizer: AdamW::new(plan.optimizer.clone()),
-            step: 0,
-            images_seen: 0,
-            skipped_steps: 0,
-            seconds: 0.0,
-            history: Vec::new(),
-        }
-    }
-
-    fn progress(&self, plan: &Train) -> Progress {
-        Progress { step: self.step, images_seen: self.images_seen, images: plan.images }
-    }
-
-    fn restore<T: Task<Model = M>>(
-        &mut self,
-        task: &mut T,
-        setup: &Setup,
-        loader: LoaderConfig,
-        saved: Checkpoint,
-    ) -> Result<LoaderConfig> {
-        let header = &saved.header;
+impl Counters {
+    /// Those of a checkpoint. Fails where it is of another training than `setup` asks for.
+    fn of(header: &Header, setup: &Setup) -> Result<Self> {
         ensure!(
             header.inputs_hash == setup.inputs_hash,
             "the checkpoint in {} was trained from another recipe or other data",
@@ -206,24 +224,37 @@ impl<M: Module + Clone> State<M> {
                 "resuming elsewhere: the run goes on, but not bit for bit as it would have there"
             );
         }
-        let model = std::mem::replace(&mut self.model, self.ema.clone());
-        self.model = weights::load_state_dict(model, &saved.model)?;
-        self.ema = weights::load_state_dict(self.ema.clone(), &saved.ema)?;
-        self.optimizer.load_state_dict(&self.model, &saved.optimizer)?;
-        self.step = header.step;
-        self.images_seen = header.images_seen;
-        self.skipped_steps = header.skipped_steps;
-        self.seconds = header.seconds;
-        self.history = header.history.clone();
-        task.restore(saved.task)?;
-        Ok(loader.resume(&saved.header.loader)?)
+        Ok(Self {
+            step: header.step,
+            images_seen: header.images_seen,
+            skipped_steps: header.skipped_steps,
+            seconds: header.seconds,
+            history: header.history.clone(),
+        })
     }
 
-    fn save<T: Task<Model = M>>(
+    fn progress(&self, plan: &Train) -> Progress {
+        Progress { step: self.step, images_seen: self.images_seen, images: plan.images }
+    }
+
+    /// Counts a step over `images`.
+    fn take(&mut self, report: &Report, images: usize) {
+        self.step += 1;
+        self.images_seen += images as u64;
+        if report.is_skipped {
+            self.skipped_steps += 1;
+            tracing::warn!(
+                images = self.images_seen,
+                "a gradient was not finite: the step was left out"
+            );
+        }
+    }
+
+    fn save<P: Procedure>(
         &self,
-        task: &T,
+        procedure: &P,
         setup: &Setup,
-        batches: &Loader<T::Item>,
+        batches: &Loader<P::Item>,
     ) -> Result<()> {
         let header = Header {
             schema: checkpoint::schema(),
@@ -233,21 +264,18 @@ impl<M: Module + Clone> State<M> {
             skipped_steps: self.skipped_steps,
             seconds: self.seconds,
             loader: batches.state(),
-            task: task.name().to_owned(),
-            config: task.config(),
+            task: procedure.name().to_owned(),
+            config: procedure.config(),
             recipe: setup.recipe.clone(),
             environment: setup.environment.clone(),
             history: self.history.clone(),
         };
-        let checkpoint = Checkpoint {
-            header,
-            model: weights::state_dict(&self.model),
-            ema: weights::state_dict(&self.ema),
-            optimizer: self.optimizer.state_dict(),
-            task: task.state(),
-        };
-        let folder = checkpoint::save(&checkpoint, &setup.folder, setup.section.keep)
-            .context("the checkpoint could not be saved; the one before it is untouched")?;
+        let mut parts = Parts::default();
+        procedure.save(&mut parts);
+        let saved =
+            checkpoint::save(&Checkpoint { header, parts }, &setup.folder, setup.section.keep);
+        let folder =
+            saved.context("the checkpoint could not be saved; the one before it is untouched")?;
         tracing::debug!(path = %folder.display(), "saved");
         Ok(())
     }
@@ -268,3 +296,6 @@ impl Clock {
         self.before + self.start.elapsed().as_secs_f64()
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -3,6 +3,7 @@
 use super::adamw::AdamWConfig;
 use super::ema::EmaConfig;
 use super::learning_rate::LearningRate;
+use crate::faults::{demand, within};
 use crate::models::Compute;
 use serde::{Deserialize, Serialize};
 
@@ -15,9 +16,8 @@ pub struct Train {
     pub images: u64,
     /// Images per optimizer step, over all accumulation rounds.
     pub batch_size: usize,
-    /// Images per forward and backward pass (gradient accumulation); smaller than `batch_size` saves memory. The mean
-    /// gradient is the same where a loss looks at each image by itself. Self-distillation compares the images of a
-    /// pass with each other, so there it is another training. None: the whole batch.
+    /// Images per forward and backward pass (gradient accumulation); smaller than `batch_size` saves memory and changes
+    /// nothing else: what crosses a batch is found from all of it first. None: the whole batch.
     pub micro_batch_size: Option<usize>,
     /// How fast, when.
     pub learning_rate: LearningRate,
@@ -79,52 +79,40 @@ impl Train {
         }
     }
 
-    /// The same for a loss that compares the images of a micro-batch with each other.
-    pub fn meaning_by_micro_batch(&self) -> Self {
-        let micro_batch_size = self.micro_batch_size.filter(|&micro| micro < self.batch_size);
-        Self { micro_batch_size, ..self.meaning() }
-    }
-
-    /// Faults, each a sentence that starts with `place`, the section's name in the recipe.
-    pub fn faults(&self, place: &str) -> Vec<String> {
-        let mut faults = Vec::new();
-        let mut demand = |holds: bool, what: String| {
-            if !holds {
-                faults.push(format!("{place}.{what}"));
-            }
-        };
-        demand(self.images > 0, format!("images is {}; expected at least 1", self.images));
-        demand(
-            (1..=65_536).contains(&self.batch_size),
-            format!("batch_size is {}; expected 1 to 65536", self.batch_size),
-        );
-        if let Some(micro) = self.micro_batch_size {
+    /// Every fault of the numbers a recipe gave, a sentence each.
+    pub fn check(&self) -> Vec<String> {
+        let warm_up = self.learning_rate.warm_up;
+        let least = |name, value: u64| demand(value > 0, name, value, "at least 1 image");
+        let mut faults: Vec<String> = [
+            least("images", self.images),
             demand(
-                micro > 0 && micro <= self.batch_size,
-                format!(
-                    "micro_batch_size is {micro}; expected 1 to batch_size ({})",
-                    self.batch_size
-                ),
-            );
-        }
-        demand(
-            self.learning_rate.warm_up <= self.images,
-            format!(
-                "learning_rate.warm_up is {} images, longer than the run ({} images)",
-                self.learning_rate.warm_up, self.images
+                (1..=65_536).contains(&self.batch_size),
+                "batch_size",
+                self.batch_size,
+                "1 to 65536",
             ),
-        );
-        for (name, every) in [
-            ("log_every", self.log_every),
-            ("validate_every", self.validate_every),
-            ("save_every", self.save_every),
-            ("preview_every", self.preview_every.unwrap_or(1)),
-        ] {
-            demand(every > 0, format!("{name} is 0; expected at least 1 image"));
-        }
-        demand(self.keep >= 2, format!("keep is {}; expected at least 2 checkpoints", self.keep));
-        let parts = [self.learning_rate.check(), self.optimizer.check(), self.ema.check()];
-        faults.extend(parts.into_iter().flatten().map(|what| format!("{place}: {what}")));
+            self.micro_batch_size.and_then(|micro| {
+                let expected = format!("1 to batch_size ({})", self.batch_size);
+                demand(micro > 0 && micro <= self.batch_size, "micro_batch_size", micro, expected)
+            }),
+            demand(
+                warm_up <= self.images,
+                "learning_rate.warm_up",
+                warm_up,
+                format!("at most the training's {} images", self.images),
+            ),
+            least("log_every", self.log_every),
+            least("validate_every", self.validate_every),
+            least("save_every", self.save_every),
+            self.preview_every.and_then(|every| least("preview_every", every)),
+            demand(self.keep >= 2, "keep", self.keep, "at least 2 checkpoints"),
+        ]
+        .into_iter()
+        .flatten()
+        .collect();
+        faults.extend(within("learning_rate", self.learning_rate.check()));
+        faults.extend(within("optimizer", self.optimizer.check()));
+        faults.extend(within("ema", self.ema.check()));
         faults
     }
 }

@@ -1,70 +1,114 @@
 //! One optimizer step: loss, gradients, weights, average.
 
 use super::adamw::{GradientSum, Step};
-use super::{Setup, State, task::Task};
+use super::checkpoint::Parts;
+use super::learner::{Learner, Stride};
+use super::task::{Progress, Task};
+use super::{Procedure, Train};
+use crate::data::{image::Gray, loader::Samples};
 use anyhow::Result;
 use burn::tensor::Tensor;
 use burn_train::metric::state::NumericMetricState;
+use std::sync::Arc;
 
 /// What a step tells.
-pub(super) struct Report {
+#[derive(Debug)]
+pub struct Report {
     /// The first is the loss. Still on the device: reading waits for it.
-    figures: Vec<(&'static str, Tensor<1>)>,
-    gradient_norm: f64,
-    learning_rate: f64,
-    /// The gradient was not finite, so nothing was changed.
-    pub(super) is_skipped: bool,
+    pub figures: Vec<(&'static str, Tensor<1>)>,
+    /// Norm of all gradients together, before clipping.
+    pub gradient_norm: f64,
+    /// Learning rate of this step.
+    pub learning_rate: f64,
+    /// A gradient was not finite, so nothing was changed.
+    pub is_skipped: bool,
 }
 
-/// Takes one step down the mean loss of `items`.
-pub(super) fn descend<T: Task>(
-    task: &mut T,
-    state: &mut State<T::Model>,
-    items: &[T::Item],
-    setup: &Setup,
-) -> Report {
-    let plan = &setup.section;
-    let progress = state.progress(plan);
-    let seen_after = progress.images_seen + items.len() as u64;
-    let learning_rate = plan.learning_rate.at(seen_after, progress.images);
-    let rounds = items.chunks(plan.micro_batch_size.unwrap_or(items.len()));
-    let num_rounds = rounds.len() as f64;
-    let mut gradients = GradientSum::default();
-    let mut figures: Vec<(&'static str, Tensor<1>)> = Vec::new();
-    for micro in rounds {
-        let share = micro.len() as f64 / items.len() as f64;
-        let loss = task.loss(&state.model, &state.ema, micro, progress);
-        let parts = std::iter::once(("train/loss", loss.total.clone().inner())).chain(loss.parts);
-        for (at, (name, value)) in parts.enumerate() {
-            match figures.get_mut(at) {
-                Some((_, sum)) => *sum = sum.clone() + value * share,
-                None => figures.push((name, value * share)),
+/// The plainest procedure: one learner down one loss.
+pub(super) struct Descent<'a, T: Task> {
+    task: &'a mut T,
+    learner: Learner<T::Model>,
+}
+
+impl<'a, T: Task> Descent<'a, T> {
+    /// `fresh` are the first weights.
+    pub(super) fn new(task: &'a mut T, fresh: T::Model, plan: &Train) -> Self {
+        let learner = Learner::new(None, T::with_compute(fresh, plan.compute), plan);
+        Self { task, learner }
+    }
+}
+
+impl<T: Task> Procedure for Descent<'_, T> {
+    type Item = T::Item;
+
+    fn name(&self) -> &'static str {
+        self.task.name()
+    }
+
+    fn samples(&self) -> Arc<dyn Samples<Item = T::Item>> {
+        self.task.samples()
+    }
+
+    /// Takes one step down the mean loss of `items`.
+    fn step(&mut self, items: &[T::Item], plan: &Train, progress: Progress) -> Report {
+        let Self { task, learner } = self;
+        let seen_after = progress.images_seen + items.len() as u64;
+        let learning_rate = plan.learning_rate.at(seen_after, progress.images);
+        let round = plan.micro_batch_size.unwrap_or(items.len()).min(items.len());
+        let rounds = items.chunks(round);
+        let num_rounds = rounds.len() as f64;
+        let shared = task.share(learner.model(), learner.ema(), items, round, progress);
+        let mut gradients = GradientSum::default();
+        let mut figures: Vec<(&'static str, Tensor<1>)> = Vec::new();
+        for (at, micro) in rounds.enumerate() {
+            let share = micro.len() as f64 / items.len() as f64;
+            let loss = task.loss(learner.model(), micro, &shared, at * round, progress);
+            let total = ("train/loss", loss.total.clone().inner());
+            for (at, (name, value)) in std::iter::once(total).chain(loss.parts).enumerate() {
+                match figures.get_mut(at) {
+                    Some((_, sum)) => *sum = sum.clone() + value * share,
+                    None => figures.push((name, value * share)),
+                }
             }
+            // Rounds are averaged with equal weight; a smaller last one must count for less.
+            gradients.add(learner.model(), (loss.total * (share * num_rounds)).backward());
         }
-        // Rounds are averaged with equal weight; a smaller last one must count for less.
-        gradients.add(&state.model, (loss.total * (share * num_rounds)).backward());
+        let stride = Stride {
+            learning_rate,
+            weight_decay: task.weight_decay(plan.optimizer.weight_decay, progress),
+            ema_decay: task.ema_decay(plan.ema.decay_at(progress.step), progress),
+        };
+        let (gradient_norm, is_skipped) = match learner.step(gradients, stride) {
+            Step::Applied { norm } => (norm, false),
+            Step::Skipped => (f64::NAN, true),
+        };
+        if !is_skipped {
+            task.after_step(progress);
+        }
+        Report { figures, gradient_norm, learning_rate, is_skipped }
     }
-    state.optimizer.set_weight_decay(task.weight_decay(plan.optimizer.weight_decay, progress));
-    let (model, step) = state.optimizer.step(state.model.clone(), gradients, learning_rate);
-    state.model = model;
-    state.step += 1;
-    state.images_seen += items.len() as u64;
-    let (gradient_norm, is_skipped) = match step {
-        Step::Applied { norm } => (norm, false),
-        Step::Skipped => (f64::NAN, true),
-    };
-    if is_skipped {
-        state.skipped_steps += 1;
-        tracing::warn!(
-            images = state.images_seen,
-            "a gradient was not finite: the step was left out"
-        );
-    } else {
-        let decay = task.ema_decay(plan.ema.decay_at(progress.step), progress);
-        state.ema = super::ema::blend(state.ema.clone(), &state.model, decay);
-        task.after_step(progress);
+
+    fn validate(&self) -> Result<Vec<(&'static str, f64)>> {
+        self.task.validate(self.learner.ema())
     }
-    Report { figures, gradient_norm, learning_rate, is_skipped }
+
+    fn preview(&self) -> Result<Option<Gray>> {
+        self.task.preview(self.learner.ema())
+    }
+
+    fn save(&self, parts: &mut Parts) {
+        self.learner.save(parts);
+        parts.insert("task".to_owned(), self.task.state());
+    }
+
+    fn load(&mut self, parts: &Parts) -> Result<()> {
+        self.learner.load(parts)?;
+        self.task.restore(parts.get("task")?.clone())
+    }
+
+    fn config(&self) -> serde_json::Value {
+        self.task.config()
+    }
 }
 
 /// Means over the images since the last record.

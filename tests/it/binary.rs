@@ -39,7 +39,7 @@ pub(crate) const SHORT: [&str; 6] = [
     "--set",
     "autoencoder.train.images=384",
     "--set",
-    "train.images=512",
+    "denoiser.train.images=512",
 ];
 
 /// The settings of a run over a source of some 40 images, which has every stage and is over soon.
@@ -49,7 +49,7 @@ pub(crate) fn briefly(command: &mut Command, source: &str) {
         "data.max_damaged=0.1",
         "encoder.train.images=64",
         "autoencoder.train.images=64",
-        "train.images=64",
+        "denoiser.train.images=64",
         "sample[0].images=8",
         "sample[1].images=4",
     ] {

@@ -52,12 +52,14 @@ impl Place {
             "(
                 name: \"{name}\",
                 data: (source: {source}, size: 32, max_damaged: 0.05, cache_mib: 0),
-                encoder: Weights(folder: \"dino\", side: 28),
-                autoencoder: Weights(folder: \"vae\"),
-                denoiser: {denoiser},
-                diffusion: (schedule: ScaledLinear(), objective: Epsilon),
-                train: (images: 32, batch_size: 8, learning_rate: (warm_up: 0), validate_every: 32,
-                        preview_every: 32, save_every: 16),
+                encoder: (from: Folder(path: \"dino\", side: 28)),
+                autoencoder: (from: Folder(path: \"vae\")),
+                denoiser: (
+                    from: {denoiser},
+                    task: Denoise(schedule: ScaledLinear(), objective: Epsilon),
+                    train: (images: 32, batch_size: 8, learning_rate: (warm_up: 0), validate_every: 32,
+                            preview_every: 32, save_every: 16),
+                ),
                 sample: [Reconstruct(images: 8, sampler: Ddim(steps: 2))],
                 evaluate: [ConditionFidelity(candidates: 4, steps: 2), NearestTrain()],
             )"

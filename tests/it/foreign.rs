@@ -21,11 +21,13 @@ fn recipe(home: &Path, denoiser: &str) -> Command {
         "(
             name: \"foreign\",
             data: (source: Phantom(images: 64), size: 32),
-            encoder: Weights(folder: \"dino\", side: 28),
-            autoencoder: Weights(folder: \"vae\"),
-            denoiser: {denoiser},
-            diffusion: (schedule: ScaledLinear(), objective: Epsilon),
-            train: (images: 32, batch_size: 8, learning_rate: (warm_up: 0), validate_every: 32, save_every: 16),
+            encoder: (from: Folder(path: \"dino\", side: 28)),
+            autoencoder: (from: Folder(path: \"vae\")),
+            denoiser: (
+                from: {denoiser},
+                task: Denoise(schedule: ScaledLinear(), objective: Epsilon),
+                train: (images: 32, batch_size: 8, learning_rate: (warm_up: 0), validate_every: 32, save_every: 16),
+            ),
             sample: [Reconstruct(images: 2, sampler: Ddim(steps: 2))],
             evaluate: [ConditionFidelity(candidates: 4, steps: 2), NearestTrain()],
         )"
@@ -88,6 +90,38 @@ fn a_recipe_trains_over_folders_of_the_reference() {
 }
 
 #[test]
+fn a_decoder_of_the_reference_is_tuned_over_its_frozen_encoder() {
+    let home = home();
+    recipe(home.path(), FROM_SCRATCH);
+    let path = home.path().join("foreign.ron");
+    let tuned = "(from: Folder(path: \"vae\"), learns: [\"decoder.*\", \"post_quant_conv.*\"], \
+                 train: (images: 32, batch_size: 8, learning_rate: (warm_up: 0), validate_every: 32))";
+    let text = fs::read_to_string(&path).unwrap();
+    fs::write(&path, text.replace("(from: Folder(path: \"vae\"))", tuned)).unwrap();
+    done(&mut command(home.path(), "run"));
+    let run = home.path().join("checkpoints/foreign");
+    let weights = newest(&run, "autoencoder").join("ema.safetensors");
+    let state = file::read(&weights, NonFinite::Refuse).unwrap();
+    let mut moved = 0;
+    for (name, before) in &Golden::read("autoencoder").weights {
+        match name.starts_with("decoder.") || name.starts_with("post_quant_conv.") {
+            true => moved += usize::from(state[name] != *before),
+            false => assert_eq!(state[name], *before, "{name}"),
+        }
+    }
+    assert!(moved > 10, "{moved} tensors have learned");
+    // Its latents are measured: what the folder's config says is of other weights.
+    let report = fs::read(run.join("report.json")).unwrap();
+    let report: serde_json::Value = serde_json::from_slice(&report).unwrap();
+    assert!(report["condition_fidelity"]["top1"].is_number(), "{report:#}");
+    let wrong = fs::read_to_string(&path).unwrap().replace("post_quant_conv.*", "post_quant.*");
+    fs::write(&path, wrong).unwrap();
+    let refused = ended(&mut command(home.path(), "check"));
+    let sentence = "autoencoder.learns: no weight is named \"post_quant.*\"; expected a pattern";
+    assert!(refused.code == Some(2) && refused.stderr.contains(sentence), "{}", refused.stderr);
+}
+
+#[test]
 fn a_unet_of_the_reference_is_tuned_and_what_does_not_learn_stays_to_the_bit() {
     let home = home();
     let unet = Golden::read("unet");
@@ -96,11 +130,10 @@ fn a_unet_of_the_reference_is_tuned_and_what_does_not_learn_stays_to_the_bit() {
     let base = home.path().join("unet/diffusion_pytorch_model.safetensors");
     fs::write(&base, halves(&unet)).unwrap();
     // Its latents have four channels, as the autoencoder's.
-    let learns = |patterns: &str| format!("Weights(folder: \"unet\", learns: Named([{patterns}]))");
+    let learns = |patterns: &str| format!("Folder(path: \"unet\"), learns: [{patterns}]");
     let refused = ended(&mut recipe(home.path(), &learns("\"*.attn2.*\", \"*.attn3.*\"")));
     assert_eq!(refused.code, Some(2));
-    let sentence =
-        "denoiser.learns: no weight of the U-Net is named \"*.attn3.*\"; expected a pattern";
+    let sentence = "denoiser.learns: no weight is named \"*.attn3.*\"; expected a pattern";
     assert!(refused.stderr.contains(sentence), "{}", refused.stderr);
     done(&mut recipe(home.path(), &learns("\"*.attn2.*\"")));
     let run = home.path().join("checkpoints/foreign");
@@ -185,24 +218,29 @@ fn folders_that_do_not_fit_are_faults_of_the_recipe() {
         assert!(!home.path().join("checkpoints").exists());
         ended.stderr
     };
-    let two =
-        faults(FROM_SCRATCH, &["encoder.folder=\"no\"", "autoencoder.folder=\"vae/config.json\""]);
-    assert!(two.contains("encoder.folder: ") && two.contains("no is not a folder"), "{two}");
-    assert!(two.contains("autoencoder.folder: ") && two.contains("is not a folder"), "{two}");
-    let swapped = faults(FROM_SCRATCH, &["encoder.folder=\"vae\""]);
-    assert!(swapped.contains("encoder.folder"), "{swapped}");
-    let side = faults(FROM_SCRATCH, &["encoder.side=30"]);
+    let two = faults(
+        FROM_SCRATCH,
+        &["encoder.from.path=\"no\"", "autoencoder.from.path=\"vae/config.json\""],
+    );
+    assert!(two.contains("encoder.from.path: ") && two.contains("no is not a folder"), "{two}");
+    assert!(two.contains("autoencoder.from.path: ") && two.contains("is not a folder"), "{two}");
+    let swapped = faults(FROM_SCRATCH, &["encoder.from.path=\"vae\""]);
+    assert!(swapped.contains("encoder.from.path"), "{swapped}");
+    let side = faults(FROM_SCRATCH, &["encoder.from.side=30"]);
     assert!(
-        side.contains("encoder.side: ") && side.contains("multiple of patch_size (7)"),
+        side.contains("encoder.from.side: ") && side.contains("multiple of patch_size (7)"),
         "{side}"
     );
-    let hash = faults(FROM_SCRATCH, &["encoder.blake3=\"12\""]);
-    assert!(hash.contains("encoder.blake3 is \"12\"; expected 64 hexadecimal digits"), "{hash}");
+    let hash = faults(FROM_SCRATCH, &["encoder.from.blake3=\"12\""]);
+    assert!(
+        hash.contains("encoder.from.blake3 is \"12\"; expected 64 hexadecimal digits"),
+        "{hash}"
+    );
     let registers = faults(FROM_SCRATCH, &["condition.tokens=ClassAndRegisters"]);
     assert!(registers.contains("has no registers"), "{registers}");
     write(&Golden::read("unet_other"), &home.path().join("unet"), "model.safetensors");
-    let unet = faults("Weights(folder: \"unet\")", &[]);
-    assert!(unet.contains("denoiser.folder: in_channels is 3, but"), "{unet}");
+    let unet = faults("Folder(path: \"unet\")", &[]);
+    assert!(unet.contains("denoiser.from.path: in_channels is 3, but"), "{unet}");
     assert!(unet.contains("which does not go with condition.pooled: false"), "{unet}");
 }
 
@@ -210,8 +248,8 @@ fn folders_that_do_not_fit_are_faults_of_the_recipe() {
 fn a_pinned_folder_is_no_other() {
     let home = home();
     let mut run = recipe(home.path(), FROM_SCRATCH);
-    let zeros = format!("encoder.blake3=\"{}\"", "0".repeat(64));
+    let zeros = format!("encoder.from.blake3=\"{}\"", "0".repeat(64));
     let ended = ended(run.args(["--set", &zeros]));
     assert_eq!(ended.code, Some(3), "{}", ended.stderr);
-    assert!(ended.stderr.contains("encoder.blake3 in the recipe is 000"), "{}", ended.stderr);
+    assert!(ended.stderr.contains("encoder.from.blake3 in the recipe is 000"), "{}", ended.stderr);
 }

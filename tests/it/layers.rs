@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 /// The modules from the ground up. Those on one line do not know each other.
 const LAYERS: [&[&str]; 9] = [
-    &["random", "device", "interrupt", "artifact"],
+    &["random", "device", "faults", "interrupt", "artifact"],
     &["telemetry", "metric", "diffusion"],
     &["data"],
     &["models"],

@@ -35,7 +35,7 @@ fn every_recipe_reads_and_reads_back() {
 
 /// Whether all that is wrong is that data or weights are elsewhere.
 fn is_of_a_place(fault: &str) -> bool {
-    ["data.source: ", "encoder.folder: ", "autoencoder.folder: "]
+    ["data.source.path: ", "encoder.from.path: ", "autoencoder.from.path: "]
         .iter()
         .any(|place| fault.starts_with(place))
 }
@@ -65,13 +65,17 @@ fn every_field_of_a_recipe_can_be_set() {
         Recipe::read(&path, &assignments).unwrap_or_else(|error| panic!("{error}"))
     };
     let plain = set(&[]);
-    assert_eq!(set(&["train.images=1280"]), plain, "setting what is there changes nothing");
+    assert_eq!(
+        set(&["denoiser.train.images=1280"]),
+        plain,
+        "setting what is there changes nothing"
+    );
     let changed = set(&[
-        "train.images=200_000",
-        "train.micro_batch_size=4",
-        "encoder.vit.depth=3",
-        "autoencoder.loss.crop=16",
-        "diffusion.schedule=Cosine()",
+        "denoiser.train.images=200_000",
+        "denoiser.train.micro_batch_size=4",
+        "encoder.from.depth=3",
+        "autoencoder.task.crop=16",
+        "denoiser.task.schedule=Cosine()",
         "data.source.images=24",
         "sample[0].sampler=Heun(steps: 3)",
         "sample[1].sampler.steps=5",
@@ -90,6 +94,8 @@ fn every_field_of_a_recipe_can_be_set() {
     ] {
         assert!(text.contains(part), "{part} is not in\n{text}");
     }
+    let several = set(&["data.source=Several([Phantom(images: 9)])", "data.source[0].images=8"]);
+    assert_eq!(several.data.source.expected_images(), 8);
     assert_eq!(changed.evaluate.len(), 2);
     assert_eq!(changed.sample[1].sampler().num_steps(), 5);
     assert_eq!(Recipe::parse(&text, &path).unwrap(), changed);
@@ -124,7 +130,10 @@ fn a_plan_of_any_length_adds_up() {
         let home = tempfile::tempdir().unwrap();
         let mut command = umbra();
         command.args(["check", "recipes/tiny.ron", "--json", "--set"]);
-        command.arg(format!("train.images={images}")).arg("--checkpoints").arg(home.path());
+        command
+            .arg(format!("denoiser.train.images={images}"))
+            .arg("--checkpoints")
+            .arg(home.path());
         let plan: serde_json::Value = serde_json::from_str(&done(&mut command).stdout).unwrap();
         plan["stages"][4]["operations"].as_f64().unwrap()
     };
@@ -136,15 +145,15 @@ fn a_plan_of_any_length_adds_up() {
 #[test]
 fn check_warns_of_what_cannot_be_exported() {
     let home = tempfile::tempdir().unwrap();
-    let flow = "diffusion.schedule=RectifiedFlow()";
-    let cosine = "diffusion.schedule=Cosine()";
+    let flow = "denoiser.task.schedule=RectifiedFlow()";
+    let cosine = "denoiser.task.schedule=Cosine()";
     for (objective, schedule, warning) in [
         ("Flow", flow, None),
         ("Velocity", cosine, None),
         ("Velocity", flow, Some("objective Velocity on schedule RectifiedFlow")),
         ("Flow", cosine, Some("objective Flow on schedule Cosine")),
     ] {
-        let objective = format!("diffusion.objective={objective}");
+        let objective = format!("denoiser.task.objective={objective}");
         let check = |json: &[&str]| {
             let mut command = umbra();
             command.args(["check", "recipes/tiny.ron", "--set", &objective, "--set", schedule]);

@@ -8,12 +8,12 @@ use umbra::data::radiographs::Radiographs;
 use umbra::data::store::{Check, Store};
 use umbra::metric;
 use umbra::models::Init;
-use umbra::models::autoencoder::{Autoencoder, AutoencoderConfig};
+use umbra::models::autoencoder::Autoencoder;
 use umbra::models::encoder::Embedder;
-use umbra::models::encoder::ImageEncoderConfig;
 use umbra::models::weights::load_state_dict;
 use umbra::random::Stream;
-use umbra::recipe::{Recipe, networks};
+use umbra::recipe::Recipe;
+use umbra::recipe::resolve::Training;
 use umbra::sample::generate::{Generator, Request};
 use umbra::sample::sampler::{Ddim, Sampler};
 use umbra::train::checkpoint;
@@ -27,7 +27,7 @@ const LONGER: [&str; 5] = [
     "data.source.images=1280",
     "encoder.train.images=3200",
     "autoencoder.train.images=2880",
-    "train.images=9600",
+    "denoiser.train.images=9600",
     "sample[0].images=16",
 ];
 
@@ -53,17 +53,16 @@ fn swapped(checkpoints: &Path) -> [f64; 2] {
     let device = umbra::device::parse("cpu").unwrap();
     let weights = |stage| checkpoint::weights(&newest(&run, stage), "ema").unwrap();
     let mut init = Init::new(Stream::new(0, "any"), &device);
-    let networks::Encoder::Train { dino, .. } = &recipe.encoder else { panic!("trained") };
     let networks = recipe.networks(Path::new(".")).unwrap();
-    let ImageEncoderConfig::Vit(vit) = &networks.encoder else { panic!("trained") };
+    let Training { config: vit, task: dino, .. } = networks.encoder.training().unwrap();
     let distilled = Distilled::new(vit, &dino.head, 0, &device);
     let encoder = load_state_dict(distilled, &weights("encoder")).unwrap().backbone;
     let encoder = Embedder::trained_here(encoder, recipe.data.size, &device);
-    let AutoencoderConfig::Kl(kl) = &networks.autoencoder else { panic!("trained") };
+    let kl = &networks.autoencoder.training().unwrap().config;
     let autoencoder = load_state_dict(kl.init(&mut init), &weights("autoencoder")).unwrap();
     let autoencoder = Autoencoder::Kl(autoencoder);
     let denoiser =
-        load_state_dict(networks.denoiser.init(&mut init), &weights("denoiser")).unwrap();
+        load_state_dict(networks.denoiser.config.init(&mut init), &weights("denoiser")).unwrap();
 
     let catalog = Catalog::open(&run.join("catalog.sqlite")).unwrap();
     let store = std::fs::read_to_string(run.join("store.txt")).unwrap();
@@ -81,7 +80,7 @@ fn swapped(checkpoints: &Path) -> [f64; 2] {
     let generator = Generator {
         denoiser: &denoiser,
         autoencoder: &autoencoder,
-        diffusion: &recipe.diffusion,
+        diffusion: recipe.diffusion(),
         scale: latents.scale(),
         latent_shape: latents.latent_shape(),
         token_shape: latents.token_shape(),

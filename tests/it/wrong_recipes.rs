@@ -67,99 +67,119 @@ const FAULTS: &[(&str, &str, &str)] = &[
     ("name: \"tiny\"", "name: \"\"", "name is \"\""),
     ("name: \"tiny\"", "name: \"..\"", "name is \"..\""),
     ("name: \"tiny\"", "name: \"stores\"", "where stores are kept"),
-    ("seed: 1,", "seed: 1, schema: 99,", "schema is 99"),
+    ("schema: 2", "schema: 99", "schema is 99"),
     ("size: 32", "size: 36", "data.size is 36"),
     ("size: 32", "size: 0", "data.size is 0"),
     ("size: 32", "size: 65536", "data.size is 65536"),
     ("size: 32", "size: 32, max_damaged: 2.0", "data.max_damaged is 2"),
     ("size: 32", "size: 32, window: Percentile(low: 90, high: 10)", "data.window"),
-    ("size: 32", "size: 32, split: (train: 0.5)", "data.split sums to 0.7"),
-    ("Phantom(images: 160)", "Phantom(images: 0)", "at least one image"),
+    ("size: 32", "size: 32, split: (train: 0.5)", "sums to 0.7"),
+    ("Phantom(images: 160)", "Phantom(images: 0)", "data.source.images is 0; expected at least 1"),
     ("Phantom(images: 160)", "Several([])", "at least one source"),
     ("Phantom(images: 160)", "Manifest(path: \"missing.csv\")", "cannot read missing.csv"),
     ("Phantom(images: 160)", "Folder(path: \"missing\")", "no folder missing"),
     ("Phantom(images: 160)", "Folder(path: \"../..\")", "outside the data root"),
     ("Phantom(images: 160)", "Manifest(path: \"/etc/passwd\")", "outside the data root"),
-    ("patch: 8, width: 32", "patch: 5, width: 32", "encoder.vit.patch (5) does not divide"),
-    ("patch: 8, width: 32", "patch: 0, width: 32", "encoder.vit"),
-    ("depth: 2, heads: 2", "depth: 2, heads: 3", "encoder.vit"),
-    ("depth: 2, heads: 2", "depth: 0, heads: 2", "encoder.vit"),
-    ("local_size: 16", "local_size: 12", "encoder.dino.views.local_size is 12"),
-    ("local_size: 16", "local_size: 16, global_size: 20", "encoder.dino.views.global_size is 20"),
+    ("patch: 8, width: 32", "patch: 5, width: 32", "encoder.from.patch (5) does not divide"),
+    ("patch: 8, width: 32", "patch: 0, width: 32", "encoder.from"),
+    ("depth: 2, heads: 2", "depth: 2, heads: 3", "encoder.from"),
+    ("depth: 2, heads: 2", "depth: 0, heads: 2", "encoder.from"),
+    ("local_size: 16", "local_size: 12", "encoder.task.views.local_size is 12"),
+    ("local_size: 16", "local_size: 16, global_size: 20", "encoder.task.views.global_size is 20"),
     ("prototypes: 64", "prototypes: 0", "head.prototypes is 0"),
     ("iterations: 3", "iterations: 0", "centering.iterations is 0"),
     ("koleo: 0.1", "koleo: NaN", "koleo is NaN"),
     ("koleo: 0.1", "koleo: inf", "koleo is inf"),
-    ("koleo: 0.1", "koleo: 0.1, teacher_temperature: (0.04, inf)", "teacher_temperature.1 is inf"),
-    ("channels: [8, 16, 16]", "channels: [8, 18, 16]", "autoencoder.kl"),
-    ("channels: [8, 16, 16]", "channels: []", "autoencoder.kl"),
+    ("koleo: 0.1", "koleo: 0.1, teacher_temperature: (0.04, inf)", "teacher_temperature[1] is inf"),
+    ("channels: [8, 16, 16]", "channels: [8, 18, 16]", "autoencoder.from"),
+    ("channels: [8, 16, 16]", "channels: []", "autoencoder.from"),
     ("channels: [8, 16, 16]", "channels: [4, 4, 4, 4, 4, 4, 4]", "autoencoder's factor of 64"),
-    ("latent_channels: 4", "latent_channels: 0", "autoencoder.kl"),
-    ("groups: 4, attention: false", "groups: 0, attention: false", "autoencoder.kl"),
-    ("attention: false),", "attention: false), loss: (crop: 64),", "autoencoder.loss.crop is 64"),
-    ("attention: false),", "attention: false), loss: (kl_weight: NaN),", "kl_weight is NaN"),
+    ("latent_channels: 4", "latent_channels: 0", "autoencoder.from"),
+    ("groups: 4, attention: false", "groups: 0, attention: false", "autoencoder.from"),
+    (
+        "attention: false),",
+        "attention: false), task: Reconstruct(crop: 64),",
+        "autoencoder.task.crop is 64",
+    ),
+    (
+        "attention: false),",
+        "attention: false), task: Reconstruct(kl_weight: NaN),",
+        "kl_weight is NaN",
+    ),
     ("channels: [16, 32]", "channels: [16, 30]", "denoiser"),
     ("channels: [16, 32]", "channels: [16, 16, 16, 16, 32]", "cannot be halved 4 times"),
-    ("attention: [1]", "attention: [2]", "denoiser.attention names level 2"),
+    ("attention: [1]", "attention: [2]", "denoiser.from.attention names level 2"),
     ("heads: [1, 2]", "heads: [1, 5]", "denoiser"),
     ("heads: [1, 2]", "heads: [1, 2, 4]", "denoiser"),
     ("context_width: 32", "context_width: 0", "denoiser"),
     (
         "objective: Flow",
         "objective: Epsilon",
-        "objective Epsilon cannot start from schedule RectifiedFlow",
+        "objective is Epsilon, which cannot start from schedule RectifiedFlow",
     ),
-    ("RectifiedFlow(shift: 3.0)", "RectifiedFlow(shift: -1.0)", "diffusion: "),
-    ("weighting: Uniform", "weighting: MinSnr(gamma: 0.0)", "diffusion: "),
+    (
+        "RectifiedFlow(shift: 3.0)",
+        "RectifiedFlow(shift: -1.0)",
+        "denoiser.task.schedule.shift is -1",
+    ),
+    ("weighting: Uniform", "weighting: MinSnr(gamma: 0.0)", "denoiser.task.weighting.gamma is 0"),
     (
         "objective: Flow, weighting: Uniform",
         "objective: Clean, weighting: MinSnr(gamma: 10000.0)",
         "t = 1, where sampling starts",
     ),
-    ("tokens: Class,", "tokens: ClassAndRegisters,", "encoder.vit.registers is 0"),
+    ("tokens: Class,", "tokens: ClassAndRegisters,", "encoder.from.registers is 0"),
     ("dropout: 0.1", "dropout: 1.5", "condition.dropout is 1.5"),
     ("dropout: 0.1", "dropout: NaN", "condition.dropout is NaN"),
     (
-        "images: 1_280,\n        batch_size: 16",
-        "images: 1_280,\n        batch_size: 0",
-        "train.batch_size is 0",
+        "images: 1_280,\n            batch_size: 16",
+        "images: 1_280,\n            batch_size: 0",
+        "denoiser.train.batch_size is 0",
     ),
-    ("images: 1_280,", "images: 0,", "train.images is 0"),
-    ("images: 1_280,", "images: 1_280, keep: 1,", "train.keep is 1"),
-    ("images: 1_280,", "images: 1_280, micro_batch_size: 17,", "train.micro_batch_size is 17"),
-    ("peak: 2e-3, warm_up: 64", "peak: 2e-3, warm_up: 6_400", "longer than the run"),
-    ("peak: 2e-3", "peak: -2e-3", "train: learning rate: peak"),
-    ("peak: 2e-3", "peak: inf", "train: learning rate: peak"),
+    ("images: 1_280,", "images: 0,", "denoiser.train.images is 0"),
+    ("images: 1_280,", "images: 1_280, keep: 1,", "denoiser.train.keep is 1"),
+    (
+        "images: 1_280,",
+        "images: 1_280, micro_batch_size: 17,",
+        "denoiser.train.micro_batch_size is 17",
+    ),
+    (
+        "peak: 2e-3, warm_up: 64",
+        "peak: 2e-3, warm_up: 6_400",
+        "warm_up is 6400; expected at most the training's 1280 images",
+    ),
+    ("peak: 2e-3", "peak: -2e-3", "denoiser.train.learning_rate.peak is -0.002; expected"),
+    ("peak: 2e-3", "peak: inf", "denoiser.train.learning_rate.peak is inf"),
     ("save_every: 96", "save_every: 0", "autoencoder.train.save_every is 0"),
-    ("ema: (decay: 0.98)", "ema: (decay: 1.5)", "train: "),
+    ("ema: (decay: 0.98)", "ema: (decay: 1.5)", "autoencoder.train.ema.decay is 1.5"),
     (
         "Reconstruct(images: 64",
         "Reconstruct(guidance: -1.0, images: 64",
-        "sample[0]: Reconstruct: guidance",
+        "sample[0].guidance is -1",
     ),
     (
         "Interpolate(images: 8",
         "Interpolate(weight: (0.9, 0.1), images: 8",
-        "sample[1]: Interpolate: weight",
+        "sample[1].weight is (0.9, 0.1)",
     ),
-    ("Ddim(steps: 8)", "Ddim(steps: 0)", "sample[0]: "),
-    ("Kernel(subset_size: 32)", "Kernel(subset_size: 1)", "evaluate[1]: Kernel: subset_size is 1"),
-    ("candidates: 16", "candidates: 1", "ConditionFidelity: candidates is 1"),
-    ("Frechet()", "Frechet(), Frechet()", "evaluate[1]: Frechet is there twice"),
+    ("Ddim(steps: 8)", "Ddim(steps: 0)", "sample[0].sampler.steps is 0"),
+    ("Kernel(subset_size: 32)", "Kernel(subset_size: 1)", "evaluate[1].subset_size is 1"),
+    ("candidates: 16", "candidates: 1", "evaluate[4].candidates is 1; expected at least 2"),
+    ("Frechet()", "Frechet(), Frechet()", "evaluate[1] is Frechet again"),
     (
         "Frechet()",
         "Frechet(features: XrayDenseNet(folder: \"nowhere\"))",
-        "evaluate[0]: Frechet: ./nowhere is missing",
+        "evaluate[0].features.folder: ./nowhere is missing",
     ),
     (
         "Coverage()",
         "Coverage(features: InceptionV3(folder: \".\", images: 1))",
-        "evaluate[2]: Coverage: images is 1",
+        "evaluate[2].features.images is 1",
     ),
     (
         "Coverage()",
         "Coverage(features: InceptionV3(folder: \".\"))",
-        "evaluate[2]: Coverage: ././config.json is missing",
+        "evaluate[2].features.folder: ././config.json is missing",
     ),
 ];
 
@@ -176,6 +196,79 @@ fn sections_that_make_no_sense_are_told_by_name() {
             ended.stderr
         );
         assert_eq!(desk.refused(&["check", "wrong.ron"]), ended, "check and run differ");
+        // Every path is one that `--set` takes: it may refuse the value, but finds the place.
+        for path in ended.stderr.lines().filter_map(|line| line.strip_prefix("  - ")) {
+            let path = path.split([' ', ':']).next().unwrap();
+            let set =
+                umbra::recipe::Recipe::read(&desk.path().join("wrong.ron"), &[format!("{path}=0")]);
+            let told = set.err().map(|error| error.to_string()).unwrap_or_default();
+            for lost in ["no field", "no entry", "not a list", "has no fields", "not a path"] {
+                assert!(!told.contains(lost), "{path}: {told}");
+            }
+        }
+    }
+}
+
+/// What was a recipe of the first schema, and what makes no network: a change, and what the message must say.
+const SHAPES: &[(&str, &str, &str)] = &[
+    ("schema: 2", "schema: 1", "`diffusion` is the denoiser's task"),
+    ("from: Vit(", "vit: (", "`vit`"),
+    ("task: Dino(", "dino: (", "`dino`"),
+    ("from: Kl(", "kl: (", "`kl`"),
+    ("encoder: (", "encoder: Train(", "Train"),
+    ("denoiser: (", "denoiser: Unet(", "Unet"),
+    ("from: Unet(", "from: Dit(", "`Dit`"),
+    ("from: Vit(", "from: Unet(", "`Unet`"),
+    ("task: Dino(", "task: Denoise(", "`Denoise`"),
+    ("task: Denoise(", "task: Dino(", "`Dino`"),
+    ("    seed: 1,", "    seed: 1, train: (images: 64),", "`train`"),
+    ("    seed: 1,", "    seed: 1, diffusion: (objective: Flow),", "`diffusion`"),
+    ("from: Vit(", "from: Folder(folder: \"a\"), learns: [\"*\"], task: Dino(), x: (", "`folder`"),
+    ("from: Vit(", "learns: \"*\", from: Vit(", "Expected opening"),
+    ("from: Vit(", "learns: [\"*.attn2.*\"], from: Vit(", "encoder.learns is [\"*.attn2.*\"]"),
+    ("from: Kl(", "learns: [\"decoder.*\"], from: Kl(", "autoencoder.learns is [\"decoder.*\"]"),
+    ("from: Unet(", "learns: [], from: Unet(", "denoiser.learns is []"),
+    ("train: (\n            images: 640", "task_: (\n            images: 640", "`task_`"),
+    (
+        "from: Vit(patch: 8, width: 32, depth: 2, heads: 2)",
+        "from: Folder(path: \"nowhere\")",
+        "encoder.train is there, but a pretrained encoder stays frozen",
+    ),
+    (
+        "from: Kl(channels: [8, 16, 16], layers: 1, latent_channels: 4, groups: 4, attention: false)",
+        "from: Folder(path: \"nowhere\", blake3: \"12\")",
+        "autoencoder.from.blake3 is \"12\"",
+    ),
+    (
+        "from: Kl(channels: [8, 16, 16], layers: 1, latent_channels: 4, groups: 4, attention: false)",
+        "from: Folder(path: \"nowhere\", side: 3)",
+        "`side`",
+    ),
+];
+
+#[test]
+fn networks_of_another_shape_are_told_with_what_to_write() {
+    assert!(SHAPES.len() >= 20);
+    for (old, new, expected) in SHAPES {
+        let desk = Desk::new(tiny_with(old, new).as_bytes());
+        let ended = desk.refused(&["run", "wrong.ron"]);
+        assert!(ended.stderr.contains(expected), "{new}: expected `{expected}`\n{}", ended.stderr);
+        assert_eq!(desk.refused(&["check", "wrong.ron"]), ended, "check and run differ");
+    }
+}
+
+/// A network that is trained must say how long.
+#[test]
+fn a_new_network_without_training_is_refused() {
+    let tiny = tiny_with("", "");
+    for network in ["encoder", "autoencoder", "denoiser"] {
+        let at = tiny.find(&format!("    {network}: (\n")).unwrap();
+        let start = at + tiny[at..].find("        train: (\n").unwrap();
+        let end = start + tiny[start..].find("        ),\n").unwrap() + "        ),\n".len();
+        let text = format!("{}{}", &tiny[..start], &tiny[end..]);
+        let ended = Desk::new(text.as_bytes()).refused(&["run", "wrong.ron"]);
+        let sentence = format!("{network}.train is missing; say how long");
+        assert!(ended.stderr.contains(&sentence), "{}", ended.stderr);
     }
 }
 
@@ -188,7 +281,7 @@ fn an_evaluation_of_samples_needs_samples() {
     let ended = desk.refused(&["run", "wrong.ron"]);
     expect_test::expect![[r#"
         error: wrong.ron cannot be run:
-          - evaluate: Frechet needs images, but sample is empty
+          - sample is empty; expected images, which Frechet in evaluate looks at
     "#]]
     .assert_eq(&ended.stderr);
 }
@@ -204,14 +297,14 @@ fn all_faults_are_told_at_once() {
     let ended = Desk::new(text.as_bytes()).refused(&["run", "wrong.ron"]);
     expect_test::expect![[r#"
         error: wrong.ron cannot be run:
-          - data.source: cannot read missing.csv below .: No such file or directory (os error 2)
-          - encoder.vit: vision transformer: image_size is 32, which must be a positive multiple of patch_size (5)
-          - encoder.dino.views.local_size is 16; expected a multiple of the patch (5)
-          - encoder.train.learning_rate.warm_up is 64000 images, longer than the run (640 images)
-          - data.size is 32, which encoder.vit.patch (5) does not divide
-          - autoencoder.train.learning_rate.warm_up is 64000 images, longer than the run (960 images)
-          - denoiser.attention names level 2; there are 2 levels, numbered from 0
-          - diffusion: objective Epsilon cannot start from schedule RectifiedFlow: its last timestep keeps 0.0000 % of the signal, and the noise alone does not tell the image; use Velocity, Flow or Clean
-          - train.learning_rate.warm_up is 64000 images, longer than the run (1280 images)
+          - data.source.path: cannot read missing.csv below .: No such file or directory (os error 2)
+          - encoder.from: vision transformer: image_size is 32, which must be a positive multiple of patch_size (5)
+          - encoder.task.views.local_size is 16; expected a multiple of the patch (5)
+          - encoder.train.learning_rate.warm_up is 64000; expected at most the training's 640 images
+          - data.size is 32, which encoder.from.patch (5) does not divide
+          - autoencoder.train.learning_rate.warm_up is 64000; expected at most the training's 960 images
+          - denoiser.from.attention names level 2; there are 2 levels, numbered from 0
+          - denoiser.task.objective is Epsilon, which cannot start from schedule RectifiedFlow: its last timestep keeps 0.0000 % of the signal, and the noise alone does not tell the image; expected Velocity, Flow or Clean
+          - denoiser.train.learning_rate.warm_up is 64000; expected at most the training's 1280 images
     "#]].assert_eq(&ended.stderr);
 }

@@ -37,15 +37,12 @@ pub enum PatientFrom {
 }
 
 impl Folder {
-    pub(super) fn check(&self, data_root: &Path, faults: &mut Vec<String>) {
+    pub(super) fn check(&self, data_root: &Path) -> Option<String> {
         match below_root(data_root, Path::new(""), &self.path) {
-            None => faults.push(SourceError::Outside { path: self.path.clone() }.to_string()),
-            Some(below) if !data_root.join(&below).is_dir() => faults.push(format!(
-                "data.source: there is no folder {} below {}",
-                self.path.display(),
-                data_root.display()
-            )),
-            Some(_) => {}
+            None => Some(SourceError::Outside { path: self.path.clone() }.to_string()),
+            Some(below) => (!data_root.join(&below).is_dir()).then(|| {
+                format!("there is no folder {} below {}", self.path.display(), data_root.display())
+            }),
         }
     }
 

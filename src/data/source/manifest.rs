@@ -28,20 +28,17 @@ pub struct Manifest {
 }
 
 impl Manifest {
-    pub(super) fn check(&self, data_root: &Path, faults: &mut Vec<String>) {
+    pub(super) fn check(&self, data_root: &Path) -> Option<String> {
         let opened = self.below(data_root).and_then(|below| {
             let mut reader = open(data_root, &below)?;
             Places::find(&self.columns, &below, &header(&mut reader, &below)?)
         });
-        match opened {
-            Ok(_) => {}
-            Err(SourceError::Read { path, source }) => faults.push(format!(
-                "data.source: cannot read {} below {}: {source}",
-                path.display(),
-                data_root.display()
-            )),
-            Err(error) => faults.push(format!("data.source: {error}")),
-        }
+        Some(match opened.err()? {
+            SourceError::Read { path, source } => {
+                format!("cannot read {} below {}: {source}", path.display(), data_root.display())
+            }
+            error => error.to_string(),
+        })
     }
 
     pub(super) fn list(&self, ground: &Ground<'_>) -> Result<Listing, SourceError> {

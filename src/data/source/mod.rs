@@ -12,6 +12,7 @@ pub use phantom::Phantoms;
 
 use super::catalog::{Label, Location, PatientKey, Split};
 use super::secret::PatientSecret;
+use crate::faults::{demand, within};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fmt;
@@ -227,17 +228,21 @@ impl Source {
         }
     }
 
-    /// Adds a sentence to `faults` for everything that keeps the source from being listed.
-    pub(crate) fn check(&self, data_root: &Path, faults: &mut Vec<String>) {
+    /// A sentence for everything that keeps the source, which the recipe has at `place`, from being listed.
+    pub(crate) fn check(&self, data_root: &Path, place: &str) -> Vec<String> {
+        let told = |fault: Option<String>| fault.map(|what| format!("{place}.path: {what}"));
         match self {
-            Source::Phantom(phantoms) => phantoms.check(faults),
-            Source::Folder(folder) => folder.check(data_root, faults),
-            Source::Manifest(manifest) => manifest.check(data_root, faults),
+            Source::Phantom(phantoms) => within(place, phantoms.check()).collect(),
+            Source::Folder(folder) => told(folder.check(data_root)).into_iter().collect(),
+            Source::Manifest(manifest) => told(manifest.check(data_root)).into_iter().collect(),
+            Source::Several(sources) if sources.is_empty() => {
+                demand(false, place, "Several([])", "at least one source").into_iter().collect()
+            }
             Source::Several(sources) => {
-                if sources.is_empty() {
-                    faults.push("data.source is Several([]); it needs at least one source".into());
-                }
-                sources.iter().for_each(|source| source.check(data_root, faults));
+                let at = |(at, source): (usize, &Source)| {
+                    source.check(data_root, &format!("{place}[{at}]"))
+                };
+                sources.iter().enumerate().flat_map(at).collect()
             }
         }
     }

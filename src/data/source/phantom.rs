@@ -3,6 +3,7 @@
 use super::{Listed, Origin};
 use crate::data::catalog::{Location, PatientKey};
 use crate::data::phantom;
+use crate::faults::demand;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -21,10 +22,8 @@ impl Default for Phantoms {
 }
 
 impl Phantoms {
-    pub(super) fn check(&self, faults: &mut Vec<String>) {
-        if self.images == 0 {
-            faults.push("data.source is Phantom(images: 0); it needs at least one image".into());
-        }
+    pub(super) fn check(&self) -> Option<String> {
+        demand(self.images > 0, "images", self.images, "at least 1")
     }
 
     pub(super) fn list(&self, seed: u64) -> Vec<Listed> {

@@ -1,4 +1,5 @@
 use super::{Betas, NUM_TIMESTEPS};
+use crate::faults::demand;
 use serde::{Deserialize, Serialize};
 use std::f64::consts::FRAC_PI_2;
 
@@ -23,8 +24,8 @@ impl Default for Cosine {
 
 impl Cosine {
     pub(super) fn check(&self) -> Vec<String> {
-        let fault = || format!("offset must lie in [0, 1], not {}", self.offset);
-        if (0.0..=1.0).contains(&self.offset) { Vec::new() } else { vec![fault()] }
+        let is_share = (0.0..=1.0).contains(&self.offset);
+        demand(is_share, "offset", self.offset, "0 to 1").into_iter().collect()
     }
 
     fn power(&self, t: f64) -> f64 {

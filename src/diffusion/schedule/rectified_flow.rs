@@ -1,3 +1,4 @@
+use crate::faults::demand;
 use serde::{Deserialize, Serialize};
 
 /// The straight line from image to noise: Liu et al. (2022), Lipman et al. (2022).
@@ -24,7 +25,7 @@ impl RectifiedFlow {
     }
 
     pub(super) fn check(&self) -> Vec<String> {
-        let fault = || format!("shift must be a number above 0, not {}", self.shift);
-        if self.shift > 0.0 && self.shift.is_finite() { Vec::new() } else { vec![fault()] }
+        let is_shift = self.shift > 0.0 && self.shift.is_finite();
+        demand(is_shift, "shift", self.shift, "a number above 0").into_iter().collect()
     }
 }

@@ -123,14 +123,14 @@ impl Measure for Coverage {
         described.note(&mut finding);
         finding.tiles.push(Tile {
             rank: 5,
-            label: "Coverage",
+            label: "Coverage".into(),
             value: coverage.shown(percent),
             reason: coverage.reason(),
             beside: vec![
-                ("Real images of other patients", of_real.shown(percent)),
-                ("Precision", precision.shown(percent)),
-                ("Recall", recall.shown(percent)),
-                ("Density (about 1 is best)", density.shown(number)),
+                ("Real images of other patients".into(), of_real.shown(percent)),
+                ("Precision".into(), precision.shown(percent)),
+                ("Recall".into(), recall.shown(percent)),
+                ("Density (about 1 is best)".into(), density.shown(number)),
             ],
             meaning:
                 "Share of the real images that have a generated one in their neighbourhood: is \

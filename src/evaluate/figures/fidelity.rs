@@ -174,13 +174,13 @@ impl Measure for ConditionFidelity {
         );
         finding.tiles.push(Tile {
             rank: 0,
-            label: "Condition fidelity",
+            label: "Condition fidelity".into(),
             value: top1.shown(percent),
             reason: top1.reason(),
             beside: vec![
-                ("Chance", chance.shown(percent)),
-                ("Without a condition", top1_null.shown(percent)),
-                ("Autoencoder alone (ceiling)", ceiling.shown(percent)),
+                ("Chance".into(), chance.shown(percent)),
+                ("Without a condition".into(), top1_null.shown(percent)),
+                ("Autoencoder alone (ceiling)".into(), ceiling.shown(percent)),
             ],
             meaning: format!(
                 "How often an image generated from one radiograph is closest to that very radiograph \
@@ -191,12 +191,12 @@ impl Measure for ConditionFidelity {
         });
         finding.tiles.push(Tile {
             rank: 1,
-            label: "Condition fidelity by pixels",
+            label: "Condition fidelity by pixels".into(),
             value: pixel_top1.shown(percent),
             reason: pixel_top1.reason(),
             beside: vec![
-                ("Chance", chance.shown(percent)),
-                ("Without a condition", pixel_top1_null.shown(percent)),
+                ("Chance".into(), chance.shown(percent)),
+                ("Without a condition".into(), pixel_top1_null.shown(percent)),
             ],
             meaning:
                 "The same question decided by comparing pixels, so that the encoder is not its \

@@ -72,10 +72,10 @@ impl Measure for Frechet {
         described.note(&mut finding);
         finding.tiles.push(Tile {
             rank: 4,
-            label: "Fréchet distance",
+            label: "Fréchet distance".into(),
             value: value.shown(number),
             reason: value.reason(),
-            beside: vec![("Real images of other patients", floor.shown(number))],
+            beside: vec![("Real images of other patients".into(), floor.shown(number))],
             meaning: format!(
                 "How far the generated images as a whole are from the real ones; 0 is best.{}",
                 described.warning(),

@@ -49,13 +49,13 @@ impl Measure for Losses {
         finding.count("images_seen", images_seen, "Images seen", definition);
         finding.tiles.push(Tile {
             rank: 3,
-            label: "Denoiser validation loss",
+            label: "Denoiser validation loss".into(),
             value: last.shown(number),
             reason: last.reason(),
             beside: vec![
-                ("Before training", first.shown(number)),
-                ("Share of that left", ratio),
-                ("Images seen", count(images_seen)),
+                ("Before training".into(), first.shown(number)),
+                ("Share of that left".into(), ratio),
+                ("Images seen".into(), count(images_seen)),
             ],
             meaning: "The error on held-out images, with fixed noise. Lower is better.".into(),
             meter: None,

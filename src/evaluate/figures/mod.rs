@@ -13,10 +13,12 @@ mod restoration;
 use super::evidence::Evidence;
 use super::extractor::Extractor;
 use super::finding::{Figure, Finding};
+use crate::artifact;
+use crate::faults::{demand, within};
 use crate::metric::{self, Refusal};
 use anyhow::Result;
 use serde::{Deserialize, Serialize};
-use std::path::Path;
+use std::{fs, path::Path};
 
 pub use coverage::Coverage;
 pub use diversity::Diversity;
@@ -108,14 +110,13 @@ impl Evaluation {
         let figure = self.get();
         let images = figure.images().and_then(|images| at_least("images", images, 2));
         let features = figure.extractor().map(|it| it.check(data_root)).unwrap_or_default();
-        let faults = figure.faults().into_iter().chain(images).chain(features);
-        faults.map(|what| format!("{}: {what}", figure.name())).collect()
+        figure.faults().into_iter().chain(images).chain(within("features", features)).collect()
     }
 }
 
-/// What every figure finds: those that are always there, then those that the recipe names. Fails where a signal came
-/// first.
-pub fn measure_all(evidence: &Evidence<'_>) -> Result<Vec<Finding>> {
+/// What every figure finds: those that are always there, then those that the recipe names. Each is kept in `partial`
+/// once it is found, and read from there by the next call. Fails where a signal came first.
+pub fn measure_all(evidence: &Evidence<'_>, partial: &Path) -> Result<Vec<Finding>> {
     let named = evidence.evaluations.iter();
     let (neighbours, others): (Vec<_>, Vec<_>) =
         named.partition(|it| matches!(it, Evaluation::Neighbours(_)));
@@ -123,16 +124,27 @@ pub fn measure_all(evidence: &Evidence<'_>) -> Result<Vec<Finding>> {
     let first = neighbours.first().copied().unwrap_or(&default);
     let always: [&dyn Measure; 3] = [first.get(), &restoration::Restoration, &losses::Losses];
     let all = always.into_iter().chain(others.into_iter().map(Evaluation::get));
-    all.map(|figure| {
-        metric::unless_stopped()?;
-        figure.measure(evidence)
-    })
-    .collect()
+    all.enumerate()
+        .map(|(at, figure)| {
+            let kept = partial.join(format!("{at:02}-{}.json", figure.key()));
+            // One that is cut off is measured again.
+            let before = fs::read(&kept).ok().and_then(|text| serde_json::from_slice(&text).ok());
+            if let Some(finding) = before {
+                return Ok(finding);
+            }
+            metric::unless_stopped()?;
+            let finding = figure.measure(evidence)?;
+            // A signal may have cut short what it looks at.
+            metric::unless_stopped()?;
+            artifact::write_file(&kept, &serde_json::to_vec(&finding)?)?;
+            Ok(finding)
+        })
+        .collect()
 }
 
 /// A fault, if `value` is less than `least`.
 fn at_least(what: &str, value: usize, least: usize) -> Option<String> {
-    (value < least).then(|| format!("{what} is {value}; expected at least {least}"))
+    demand(value >= least, what, value, format!("at least {least}"))
 }
 
 /// Not a number for none.

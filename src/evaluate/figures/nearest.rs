@@ -150,14 +150,14 @@ impl Measure for NearestTrain {
         let [mean_of_valid, .., max_of_valid] = &theirs;
         finding.tiles.push(Tile {
             rank: 7,
-            label: "Nearest training image",
+            label: "Nearest training image".into(),
             value: mean.shown(number),
             reason: mean.reason(),
             beside: vec![
-                ("Real held-out images", mean_of_valid.shown(number)),
-                ("Most alike of all", max.shown(number)),
-                ("Held-out, most alike of all", max_of_valid.shown(number)),
-                ("Above 99 % of the held-out", above.shown(whole)),
+                ("Real held-out images".into(), mean_of_valid.shown(number)),
+                ("Most alike of all".into(), max.shown(number)),
+                ("Held-out, most alike of all".into(), max_of_valid.shown(number)),
+                ("Above 99 % of the held-out".into(), above.shown(whole)),
             ],
             meaning: format!(
                 "Correlation with the most similar training image, padding left out, mean over {} \

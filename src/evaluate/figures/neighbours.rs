@@ -134,10 +134,13 @@ impl Measure for Neighbours {
         finding.taken("knn_images", knn_images);
         finding.tiles.push(Tile {
             rank: 6,
-            label: "Encoder, nearest neighbours",
+            label: "Encoder, nearest neighbours".into(),
             value: accuracy.shown(percent),
             reason: accuracy.reason(),
-            beside: vec![("Chance", percent(0.5)), ("Untrained encoder", untrained.shown(percent))],
+            beside: vec![
+                ("Chance".into(), percent(0.5)),
+                ("Untrained encoder".into(), untrained.shown(percent)),
+            ],
             meaning:
                 "How well an image's nearest neighbours tell its labels, though the encoder was \
                       trained without any."

@@ -75,10 +75,10 @@ impl Measure for Restoration {
         finding.taken("images", images);
         finding.tiles.push(Tile {
             rank: 2,
-            label: "Reconstruction, PSNR",
+            label: "Reconstruction, PSNR".into(),
             value: psnr_db.shown(|value| format!("{value:.1}\u{a0}dB")),
             reason: psnr_db.reason(),
-            beside: vec![("MS-SSIM (1 is equal)", ms_ssim.shown(number))],
+            beside: vec![("MS-SSIM (1 is equal)".into(), ms_ssim.shown(number))],
             meaning: "How much of a radiograph survives the autoencoder, which bounds every image \
                       made here. 6 dB more is half the error."
                 .into(),

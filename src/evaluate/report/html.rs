@@ -50,7 +50,17 @@ pub fn html(page: &Page) -> String {
 fn summary(findings: &[Finding]) -> String {
     let mut tiles: Vec<&Tile> = findings.iter().flat_map(|finding| &finding.tiles).collect();
     tiles.sort_by_key(|tile| tile.rank);
-    let mut out = String::from("<div class=\"tiles\">\n");
+    let mut out = String::new();
+    for (finding, verdict) in findings.iter().filter_map(|it| Some((it, it.verdict.as_ref()?))) {
+        let (kind, word) = if verdict.passed { ("passed", "Passed") } else { ("failed", "Failed") };
+        _ = writeln!(
+            out,
+            "<p class=\"verdict {kind}\"><strong>{}: {word}.</strong> {}</p>",
+            escape(&finding.title),
+            escape(&verdict.reason)
+        );
+    }
+    out += "<div class=\"tiles\">\n";
     for tile in &tiles {
         let meter = tile.meter.as_ref().map_or(String::new(), |meter| {
             let place = |value: f64| value.clamp(0.0, 1.0) * 100.0;
@@ -67,7 +77,7 @@ fn summary(findings: &[Finding]) -> String {
         _ = write!(
             out,
             "<article class=\"tile\">\n<h3>{}</h3>\n<p class=\"value\">{}</p>\n{meter}",
-            escape(tile.label),
+            escape(&tile.label),
             escape(&tile.value)
         );
         if let Some(reason) = &tile.reason {
@@ -174,7 +184,7 @@ fn figures(findings: &[Finding]) -> String {
             out,
             "<table class=\"figures\">\n<caption>{}</caption>\n<thead class=\"hidden\"><tr><th \
              scope=\"col\">Figure</th><th scope=\"col\">Value</th></tr></thead>\n<tbody>",
-            escape(group[0].title)
+            escape(&group[0].title)
         );
         for finding in group {
             finding.entries.iter().for_each(|entry| row(&mut out, &finding.key, entry));
@@ -197,7 +207,7 @@ fn row(out: &mut String, key: &str, entry: &Entry) {
         out,
         "<tr><th scope=\"row\">{}<span class=\"definition\">{reason}{}</span><code>{}.{}</code>\
          </th><td class=\"num\">{}</td></tr>",
-        escape(words.name),
+        escape(&words.name),
         escape(&words.definition),
         escape(key),
         escape(&entry.key),

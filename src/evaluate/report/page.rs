@@ -1,5 +1,6 @@
 use super::{Report, html};
 use crate::artifact::{self, ArtifactError};
+use serde::{Deserialize, Serialize};
 use std::path::Path;
 
 /// Everything that `report.html` shows.
@@ -18,7 +19,7 @@ pub struct Page {
 }
 
 /// A picture with its words.
-#[derive(Debug, Clone, PartialEq, Default)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct Picture {
     /// A few words.
     pub title: String,
@@ -86,10 +87,10 @@ mod tests {
         fidelity.figure("chance", &Figure::Known(1.0 / 128.0), percent, "Chance", "By chance.");
         fidelity.tiles.push(Tile {
             rank: 0,
-            label: "Condition fidelity",
+            label: "Condition fidelity".into(),
             value: top1.shown(percent),
             reason: None,
-            beside: vec![("Chance", percent(1.0 / 128.0))],
+            beside: vec![("Chance".into(), percent(1.0 / 128.0))],
             meaning: "How often an image finds its source.".into(),
             meter: Meter::new(&top1, &[&Figure::Known(1.0 / 128.0)]),
         });

@@ -11,6 +11,7 @@ pub use {
 };
 
 use super::sampler::Sampler;
+use crate::faults::{demand, within};
 use crate::random::{Permutation, Stream};
 use serde::{Deserialize, Serialize};
 
@@ -119,24 +120,16 @@ impl Strategy {
 
     /// Every fault of the numbers a recipe gave, a sentence each.
     pub fn check(&self) -> Vec<String> {
-        let name = self.name();
-        let mut faults = self.sampler().check();
-        if self.images() == 0 {
-            faults.push(format!("{name}: images must be at least 1"));
-        }
-        if !(self.guidance() >= 0.0 && self.guidance().is_finite()) {
-            let guidance = self.guidance();
-            faults.push(format!("{name}: guidance must be a number from 0 up, not {guidance}"));
-        }
+        let guidance = self.guidance();
+        let is_scale = guidance >= 0.0 && guidance.is_finite();
+        let mut faults: Vec<String> = within("sampler", self.sampler().check()).collect();
+        faults.extend(demand(self.images() > 0, "images", self.images(), "at least 1"));
+        faults.extend(demand(is_scale, "guidance", guidance, "a number from 0 up"));
         if let Self::Interpolate(Interpolate { neighbours, weight: (low, high), .. }) = self {
-            if *neighbours == 0 {
-                faults.push(format!("{name}: neighbours must be at least 1"));
-            }
-            if !(0.0 <= *low && low <= high && *high <= 1.0) {
-                faults.push(format!(
-                    "{name}: weight must be a range within [0, 1], not ({low}, {high})"
-                ));
-            }
+            let is_range = 0.0 <= *low && low <= high && *high <= 1.0;
+            let weight = format!("({low}, {high})");
+            faults.extend(demand(*neighbours > 0, "neighbours", neighbours, "at least 1"));
+            faults.extend(demand(is_range, "weight", weight, "a range within 0 to 1"));
         }
         faults
     }

@@ -10,6 +10,7 @@ mod heun;
 
 pub use {ddim::Ddim, dpm_solver::DpmSolver2M, euler::Euler, heun::Heun};
 
+use crate::faults::demand;
 use crate::{diffusion::Schedule, random::Stream};
 use burn::tensor::{Device, Tensor, TensorData};
 use serde::{Deserialize, Serialize};
@@ -77,17 +78,13 @@ impl Sampler {
 
     /// Every fault of the numbers a recipe gave, a sentence each.
     pub fn check(&self) -> Vec<String> {
-        let mut faults = Vec::new();
-        let (name, steps) = (self.name(), self.num_steps());
-        if !(1..=crate::diffusion::schedule::NUM_TIMESTEPS).contains(&steps) {
-            faults.push(format!("sampler {name}: steps must be 1 to 1000, not {steps}"));
-        }
-        if let Self::Ddim(Ddim { eta, .. }) = self
-            && !(0.0..=1.0).contains(eta)
-        {
-            faults.push(format!("sampler {name}: eta must lie in [0, 1], not {eta}"));
-        }
-        faults
+        let steps = self.num_steps();
+        let is_walk = (1..=crate::diffusion::schedule::NUM_TIMESTEPS).contains(&steps);
+        let eta = match self {
+            Self::Ddim(Ddim { eta, .. }) => demand((0.0..=1.0).contains(eta), "eta", eta, "0 to 1"),
+            _ => None,
+        };
+        demand(is_walk, "steps", steps, "1 to 1000").into_iter().chain(eta).collect()
     }
 
     fn walk<E>(

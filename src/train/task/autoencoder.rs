@@ -149,6 +149,7 @@ impl KlLoss {
 impl Task for AutoencoderTask {
     type Model = AutoencoderKl;
     type Item = Item;
+    type Shared = ();
 
     const VERSION: u32 = 2;
 
@@ -171,16 +172,12 @@ impl Task for AutoencoderTask {
         })
     }
 
-    fn loss(
-        &mut self,
-        model: &AutoencoderKl,
-        _ema: &AutoencoderKl,
-        items: &[Item],
-        _progress: Progress,
-    ) -> Loss {
+    fn share(&mut self, _: &AutoencoderKl, _: &AutoencoderKl, _: &[Item], _: usize, _: Progress) {}
+
+    fn loss(&self, model: &AutoencoderKl, items: &[Item], _: &(), _: usize, _: Progress) -> Loss {
         let device = self.device.clone().autodiff();
         let images = stack(items.iter().map(|item| &item.pixels[..]), self.crop_size(), &device);
-        let images = images * 2.0 - 1.0;
+        let images = with_channels(images * 2.0 - 1.0, self.network.in_channels);
 
         let moments = model.encode(images.clone());
         let noise: Vec<f32> = items.iter().flat_map(|item| item.noise.iter().copied()).collect();

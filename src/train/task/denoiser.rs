@@ -177,6 +177,7 @@ fn validation_times(schedule: &Schedule, count: usize, seed: u64) -> Vec<f64> {
 impl Task for DenoiserTask {
     type Model = Denoiser;
     type Item = Item;
+    type Shared = ();
 
     const VERSION: u32 = 2;
 
@@ -198,13 +199,9 @@ impl Task for DenoiserTask {
         ))
     }
 
-    fn loss(
-        &mut self,
-        model: &Denoiser,
-        _ema: &Denoiser,
-        items: &[Item],
-        _progress: Progress,
-    ) -> Loss {
+    fn share(&mut self, _: &Denoiser, _: &Denoiser, _: &[Item], _: usize, _: Progress) {}
+
+    fn loss(&self, model: &Denoiser, items: &[Item], _: &(), _: usize, _: Progress) -> Loss {
         let device = self.device.clone().autodiff();
         let (errors, levels) = self.errors(model, items, &device);
         weighted(&self.diffusion, errors, &levels)

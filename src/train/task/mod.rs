@@ -21,6 +21,9 @@ pub trait Task {
     /// One sample, as the loader's threads deliver it.
     type Item: Send + 'static;
 
+    /// What crosses a batch.
+    type Shared;
+
     /// Raised when a change here changes what a recipe's training of this network means.
     const VERSION: u32;
 
@@ -33,12 +36,26 @@ pub trait Task {
     /// The samples, with everything random already drawn by their position.
     fn samples(&self) -> Arc<dyn Samples<Item = Self::Item>>;
 
-    /// The loss of a micro-batch, a mean over its items, on the autodiff device. Shape `[1]`.
-    fn loss(
+    /// What the items of a batch have to do with each other, found from all of them before the loss of any, in rounds
+    /// of `round` items and without gradients: so neither the size of a micro-batch nor, one day, the number of devices
+    /// changes a step.
+    fn share(
         &mut self,
         model: &Self::Model,
         ema: &Self::Model,
         items: &[Self::Item],
+        round: usize,
+        progress: Progress,
+    ) -> Self::Shared;
+
+    /// The loss of a micro-batch, a mean over its items, on the autodiff device. Shape `[1]`. `items` are those of the
+    /// batch from its item `first`.
+    fn loss(
+        &self,
+        model: &Self::Model,
+        items: &[Self::Item],
+        shared: &Self::Shared,
+        first: usize,
         progress: Progress,
     ) -> Loss;
 

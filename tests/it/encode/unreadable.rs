@@ -134,11 +134,11 @@ fn errors_that_pass_leave_no_trace() {
 #[test]
 fn training_waits_for_a_file_that_comes_back_and_names_one_that_does_not() {
     let encoder_less = |place: &Place| {
-        let kl = "Train(kl: (channels: [8, 8], layers: 1, latent_channels: 4, groups: 4, attention: false), \
+        let kl = "(from: Kl(channels: [8, 8], layers: 1, latent_channels: 4, groups: 4, attention: false), \
                   train: (images: 96, batch_size: 8, learning_rate: (warm_up: 0), validate_every: 48, \
                   preview_every: 48, save_every: 48))";
         let path = place.home.path().join("a.ron");
-        let text = fs::read_to_string(&path).unwrap().replace("Weights(folder: \"vae\")", kl);
+        let text = fs::read_to_string(&path).unwrap().replace("(from: Folder(path: \"vae\"))", kl);
         fs::write(path, text).unwrap();
         let mut command = umbra();
         let home = place.home.path();

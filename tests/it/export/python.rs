@@ -31,14 +31,17 @@ const GUIDANCE: f64 = 1.75;
 /// Schedules, objectives and conditions that differ in what is written.
 const VARIANTS: [(&str, &[&str]); 5] = [
     ("as it is: flow, pooled", &[]),
-    ("epsilon, pooled", &["diffusion.schedule=ScaledLinear()", "diffusion.objective=Epsilon"]),
+    (
+        "epsilon, pooled",
+        &["denoiser.task.schedule=ScaledLinear()", "denoiser.task.objective=Epsilon"],
+    ),
     (
         "velocity on a cosine, class and mean, positions resampled",
         &[
-            "encoder.dino.views.global_size=24",
+            "encoder.task.views.global_size=24",
             "encoder.train.images=128",
-            "diffusion.schedule=Cosine()",
-            "diffusion.objective=Velocity",
+            "denoiser.task.schedule=Cosine()",
+            "denoiser.task.objective=Velocity",
             "condition.pooled=false",
             "condition.tokens=ClassAndMean",
         ],
@@ -46,20 +49,20 @@ const VARIANTS: [(&str, &[&str]); 5] = [
     (
         "image on a line without signal at its end",
         &[
-            "diffusion.schedule=Linear(zero_terminal_snr: true)",
-            "diffusion.objective=Clean",
-            "denoiser.layers=2",
+            "denoiser.task.schedule=Linear(zero_terminal_snr: true)",
+            "denoiser.task.objective=Clean",
+            "denoiser.from.layers=2",
         ],
     ),
     (
         "betas spelt out, registers and their positions resampled",
         &[
-            "encoder.vit.registers=2",
-            "encoder.dino.views.global_size=24",
+            "encoder.from.registers=2",
+            "encoder.task.views.global_size=24",
             "encoder.train.images=128",
             "condition.tokens=ClassAndRegisters",
-            "diffusion.schedule=Cosine(offset: 0.02, zero_terminal_snr: true)",
-            "diffusion.objective=Velocity",
+            "denoiser.task.schedule=Cosine(offset: 0.02, zero_terminal_snr: true)",
+            "denoiser.task.objective=Velocity",
         ],
     ),
 ];
@@ -77,7 +80,7 @@ fn stock_python_computes_the_same() {
         let tiny = home.path().join("checkpoints/tiny");
         if !settings.is_empty() {
             let mut command = umbra();
-            command.args(["train", "recipes/tiny.ron", "--set", "train.images=256"]);
+            command.args(["train", "recipes/tiny.ron", "--set", "denoiser.train.images=256"]);
             for setting in settings {
                 command.args(["--set", setting]);
             }

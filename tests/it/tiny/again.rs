@@ -49,6 +49,54 @@ fn parts_of_it_are_up_to_date_too() {
     }
 }
 
+/// What a stopped evaluation had found is not measured again, and what it had not is.
+#[test]
+fn a_stopped_evaluation_goes_on_where_it_was() {
+    let home = copy_of_finished();
+    let checkpoints = home.path().join("checkpoints");
+    let run = checkpoints.join("tiny");
+    let before = crate::binary::report(&run);
+    let stamp = fs::read(run.join("evaluate/stamp.json")).unwrap();
+    let stamp: serde_json::Value = serde_json::from_slice(&stamp).unwrap();
+    let hash = &stamp["inputs_hash"].as_str().unwrap()[..8];
+    let partial = run.join(format!("evaluate-{hash}.partial"));
+    fs::create_dir(&partial).unwrap();
+    fs::remove_file(run.join("report.html")).unwrap();
+    let found = serde_json::json!({
+        "key": "frechet_distance",
+        "title": "Samples against training images",
+        "entries": [{"key": "value", "value": {"Figure": {"Known": 0.1234567890123456}}, "words": null}],
+        "tiles": [],
+        "pictures": [],
+        "verdict": {"passed": false, "reason": "made up & marked"},
+    });
+    fs::write(partial.join("03-frechet_distance.json"), found.to_string()).unwrap();
+    fs::write(partial.join("04-kernel_distance.json"), "{\"key\": \"kernel_dist").unwrap();
+
+    let plan = done(tiny_verb("check", &checkpoints).arg("--json")).stdout;
+    let plan: serde_json::Value = serde_json::from_str(&plan).unwrap();
+    assert_eq!(plan["stages"][6]["state"], "resume");
+    let told = done(tiny_verb("run", &checkpoints).arg("--json")).stdout;
+    let told: serde_json::Value = serde_json::from_str(&told).unwrap();
+    assert_eq!(told["stages"][6]["did"], "resumed");
+
+    let after = crate::binary::report(&run);
+    assert_eq!(after["frechet_distance"]["value"], 0.1234567890123456);
+    assert_eq!(after["frechet_distance"]["verdict"]["passed"], false);
+    let page = fs::read_to_string(run.join("report.html")).unwrap();
+    assert!(page.contains("Failed.</strong> made up &amp; marked"), "the page has the verdict");
+    for measured in ["kernel_distance", "condition_fidelity", "encoder"] {
+        assert_eq!(after[measured], before[measured], "{measured}");
+    }
+    assert!(!partial.exists());
+}
+
+fn tiny_verb(verb: &str, checkpoints: &Path) -> std::process::Command {
+    let mut command = crate::binary::umbra();
+    command.args([verb, "recipes/tiny.ron", "--checkpoints"]).arg(checkpoints);
+    command
+}
+
 #[test]
 fn a_longer_recipe_goes_on_from_the_checkpoint() {
     let home = copy_of_finished();
@@ -56,7 +104,7 @@ fn a_longer_recipe_goes_on_from_the_checkpoint() {
     let run = checkpoints.join("tiny");
     let numbers = fs::read_to_string(run.join("denoiser/metrics.jsonl")).unwrap();
     let before = results(&run);
-    let ended = done(tiny(&checkpoints).args(["--set", "train.images=1408"]));
+    let ended = done(tiny(&checkpoints).args(["--set", "denoiser.train.images=1408"]));
     for stage in ["ingest", "encoder", "autoencoder", "encode"] {
         assert!(ended.stderr.contains(&format!("{stage:<12} up to date")), "{}", ended.stderr);
     }
@@ -92,14 +140,14 @@ fn another_diffusion_trains_only_the_denoiser_again_and_keeps_the_old_one() {
     let before = files(&run);
     let change = [
         "--set",
-        "diffusion.objective=Velocity",
+        "denoiser.task.objective=Velocity",
         "--set",
-        "train.images=128",
+        "denoiser.train.images=128",
         "--set",
-        "train.warm_up=64",
+        "denoiser.train.warm_up=64",
     ];
     let wrong = ended(tiny(&checkpoints).args(change));
-    assert_eq!(wrong.code, Some(2), "train.warm_up is no field: {}", wrong.stderr);
+    assert_eq!(wrong.code, Some(2), "denoiser.train.warm_up is no field: {}", wrong.stderr);
     let ended = done(tiny(&checkpoints).args(&change[..4]));
     for (stage, is_kept) in [
         ("ingest", true),

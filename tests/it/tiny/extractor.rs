@@ -86,6 +86,6 @@ fn a_foreign_network_judges_and_is_named() {
     fs::remove_file(&weights).unwrap();
     let gone = ended(&mut evaluate(home.path()));
     assert_eq!(gone.code, Some(2), "{}", gone.stderr);
-    let expected = format!("evaluate[1]: Frechet: {} is missing", weights.display());
+    let expected = format!("evaluate[1].features.folder: {} is missing", weights.display());
     assert!(gone.stderr.contains(&expected), "{}", gone.stderr);
 }

@@ -10,8 +10,8 @@ const MISTAKES: &[(&str, &str, &str)] = &[
     ("seed: 1", "sed: 1", "`sed`"),
     ("size: 32", "sise: 32", "`sise`"),
     ("warm_up: 64", "warmup: 64", "`warmup`"),
-    ("encoder: Train(", "encoder: Weight(", "`Weight`"),
-    ("denoiser: Unet(", "denoiser: Dit(", "`Dit`"),
+    ("from: Vit(", "from: Weights(", "`Weights`"),
+    ("from: Unet(", "from: Dit(", "`Dit`"),
     ("RectifiedFlow(shift: 3.0)", "Sigmoid()", "`Sigmoid`"),
     ("objective: Flow", "objective: Noise", "`Noise`"),
     ("weighting: Uniform", "weighting: Snr", "`Snr`"),
@@ -86,26 +86,26 @@ fn files_that_are_no_text_are_refused() {
 
 /// What can be wrong with `--set`, and what the message must say.
 const OVERRIDES: &[(&str, &str)] = &[
-    ("train.images", "equals sign"),
+    ("denoiser.train.images", "equals sign"),
     ("=3", "not a path"),
-    ("train.=3", "not a path"),
-    ("train.images=", "a value is missing"),
-    ("train.images=1 2", "unexpected `2`"),
-    ("train.images=many", "u64"),
-    ("train.images=-5", "u64"),
-    ("train.images=1.5", "u64"),
-    ("train.images=NaN", "NaN"),
-    ("train=5", "Train"),
-    ("train.image=5", "no field `image`; expected one of images, "),
+    ("denoiser.train.=3", "not a path"),
+    ("denoiser.train.images=", "a value is missing"),
+    ("denoiser.train.images=1 2", "unexpected `2`"),
+    ("denoiser.train.images=many", "u64"),
+    ("denoiser.train.images=-5", "u64"),
+    ("denoiser.train.images=1.5", "u64"),
+    ("denoiser.train.images=NaN", "NaN"),
+    ("denoiser.train=5", "Train"),
+    ("denoiser.train.image=5", "no field `image`; expected one of images, "),
     ("trian.images=5", "no field `trian`"),
-    ("train.images.more=5", "has no fields"),
+    ("denoiser.train.images.more=5", "has no fields"),
     ("sample[9].images=5", "no entry [9]; the list has 2"),
     ("sample[-1].images=5", "not a list position"),
     ("sample[0.images=5", "no `]`"),
     ("sample[0]images=5", "unexpected `images`"),
-    ("train[0]=5", "not a list"),
+    ("denoiser.train[0]=5", "not a list"),
     ("sample[0]=Reconstrukt()", "Reconstrukt"),
-    ("diffusion.schedule=Sigmoid()", "Sigmoid"),
+    ("denoiser.task.schedule=Sigmoid()", "Sigmoid"),
     ("data.source=Phantom(image: 3)", "image"),
     ("name=\"a", "does not end"),
 ];
@@ -128,9 +128,18 @@ fn a_wrong_override_is_told_with_what_was_typed() {
 #[test]
 fn an_override_is_checked_like_the_file() {
     let desk = Desk::new(tiny_with("", "").as_bytes());
-    let ended =
-        desk.refused(&["run", "wrong.ron", "--set", "train.keep=1", "--set", "data.size=36"]);
-    assert!(ended.stderr.contains("train.keep is 1") && ended.stderr.contains("data.size is 36"));
+    let ended = desk.refused(&[
+        "run",
+        "wrong.ron",
+        "--set",
+        "denoiser.train.keep=1",
+        "--set",
+        "data.size=36",
+    ]);
+    assert!(
+        ended.stderr.contains("denoiser.train.keep is 1")
+            && ended.stderr.contains("data.size is 36")
+    );
 }
 
 #[test]
@@ -184,31 +193,31 @@ fn messages_point_at_the_letter() {
         Desk::new(tiny_with(old, new).as_bytes()).refused(&["run", "wrong.ron"]).stderr
     };
     expect_test::expect![[r#"
-        error: wrong.ron:6:42: Unexpected field named `sise` in `Data`, expected one of `source`, `size`, `window`, `split`, `split_conflict`, `seed`, `max_damaged`, or `cache_mib` instead
+        error: wrong.ron:7:42: Unexpected field named `sise` in `Data`, expected one of `source`, `size`, `window`, `split`, `split_conflict`, `seed`, `max_damaged`, or `cache_mib` instead
           |     data: (source: Phantom(images: 160), sise: 32),
           |                                          ^
     "#]].assert_eq(&first("size: 32", "sise: 32"));
     expect_test::expect![[r#"
-        error: wrong.ron:46:27: Unexpected variant named `Sigmoid` in enum `Schedule`, expected one of `Linear`, `ScaledLinear`, `Cosine`, or `RectifiedFlow` instead
-          |     diffusion: (schedule: Sigmoid(), objective: Flow, weighting: Uniform),
-          |                           ^
+        error: wrong.ron:48:33: Unexpected variant named `Sigmoid` in enum `Schedule`, expected one of `Linear`, `ScaledLinear`, `Cosine`, or `RectifiedFlow` instead
+          |         task: Denoise(schedule: Sigmoid(), objective: Flow, weighting: Uniform),
+          |                                 ^
     "#]].assert_eq(&first("RectifiedFlow(shift: 3.0)", "Sigmoid()"));
     expect_test::expect![[r#"
-        error: wrong.ron:6:5: Expected comma
+        error: wrong.ron:7:5: Expected comma
           |     data: (source: Phantom(images: 160), size: 32),
           |     ^
     "#]]
     .assert_eq(&first("seed: 1,", "seed: 1"));
     expect_test::expect![[r#"
-        error: wrong.ron:17:26: Integer is out of bounds
+        error: wrong.ron:18:26: Integer is out of bounds
           |             batch_size: -16,
           |                          ^
     "#]]
     .assert_eq(&first("batch_size: 16", "batch_size: -16"));
     let desk = Desk::new(tiny_with("", "").as_bytes());
-    let ended = desk.refused(&["run", "wrong.ron", "--set", "train.image=5"]);
+    let ended = desk.refused(&["run", "wrong.ron", "--set", "denoiser.train.image=5"]);
     expect_test::expect![[r#"
-        error: --set train.image=5: no field `image`; expected one of images, batch_size, micro_batch_size, learning_rate, optimizer, ema, compute, log_every, validate_every, preview_every, save_every, keep, max_skipped_steps
+        error: --set denoiser.train.image=5: no field `image`; expected one of images, batch_size, micro_batch_size, learning_rate, optimizer, ema, compute, log_every, validate_every, preview_every, save_every, keep, max_skipped_steps
     "#]].assert_eq(&ended.stderr);
 }
 

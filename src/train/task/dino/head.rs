@@ -18,15 +18,11 @@ pub struct HeadConfig {
     pub bottleneck: usize,
     /// Prototypes: the classes that student and teacher must agree on.
     pub prototypes: usize,
-    /// Take each batch's mean off the bottleneck before it is normalised. A small network starts with nearly
-    /// the same bottleneck for all images; in a short training that is never unlearned, and student and teacher
-    /// agree on calling everything alike.
-    pub centered: bool,
 }
 
 impl Default for HeadConfig {
     fn default() -> Self {
-        Self { hidden: 512, bottleneck: 128, prototypes: 1024, centered: false }
+        Self { hidden: 512, bottleneck: 128, prototypes: 1024 }
     }
 }
 
@@ -38,7 +34,6 @@ impl Default for HeadConfig {
 #[derive(Module, Debug)]
 pub struct Head {
     mlp: Vec<Linear>,
-    centered: bool,
     last_layer: Param<Tensor<2>>,
 }
 
@@ -47,7 +42,6 @@ impl HeadConfig {
     pub fn init(&self, width: usize, init: &mut Init) -> Head {
         let widths = [width, self.hidden, self.hidden, self.bottleneck];
         Head {
-            centered: self.centered,
             mlp: widths
                 .windows(2)
                 .map(|pair| {
@@ -70,9 +64,6 @@ impl Head {
             if index + 1 < self.mlp.len() {
                 x = gelu(x);
             }
-        }
-        if self.centered {
-            x = x.clone() - x.mean_dim(0);
         }
         let prototypes = self.last_layer.val();
         let prototypes = if frozen { prototypes.detach() } else { prototypes };
@@ -102,7 +93,7 @@ mod tests {
     #[test]
     fn weights_start_as_long_as_in_the_reference() {
         let golden = Golden::read();
-        let config = HeadConfig { hidden: 512, bottleneck: 128, prototypes: 1024, centered: false };
+        let config = HeadConfig { hidden: 512, bottleneck: 128, prototypes: 1024 };
         let state = state_dict(&fresh(&config, 128, &Device::flex()));
         let std = |name: &str| {
             let values: Vec<f32> = state[name].try_to_vec().unwrap();
@@ -123,7 +114,7 @@ mod tests {
     fn scores_and_gradients_are_those_of_the_reference() {
         let golden = Golden::read();
         let device = Device::flex().autodiff();
-        let config = HeadConfig { hidden: 12, bottleneck: 6, prototypes: 8, centered: false };
+        let config = HeadConfig { hidden: 12, bottleneck: 6, prototypes: 8 };
         let head = load_state_dict(fresh(&config, 10, &device), &golden.state("head/weight/"));
         let head = head.unwrap();
         let embeddings: Tensor<2> = golden.tensor("head/embeddings", &device).require_grad();

@@ -4,10 +4,9 @@
 //! learns to predict the teacher's prototype scores. Centring and sharpening keep it from collapsing, and
 //! validation watches whether they do.
 //!
-//! Micro-batches are batches of their own to all that compares images: Sinkhorn-Knopp balances each by itself,
-//! KoLeo looks for neighbours inside it, and a centred head takes its mean. Only the running mean of the teacher's
-//! scores is that of the whole batch. So a smaller `micro_batch_size` is another training here, unless centring is
-//! `Mean`, `koleo` is 0 and `head.centered` is off.
+//! Three things cross a batch: the running mean of the teacher's scores, Sinkhorn-Knopp, which balances them, and
+//! KoLeo, which drives each embedding from its nearest. They are found from the whole batch before any micro-batch, so
+//! that the size of a micro-batch changes no step ([`Shared`]).
 
 mod center;
 #[cfg(test)]
@@ -89,6 +88,51 @@ pub struct DinoTask {
     pub center: Center,
 }
 
+/// What crosses a batch of B images.
+pub struct Shared {
+    /// The teacher's probabilities for both global views, [2, B, K].
+    targets: Tensor<3>,
+    /// KoLeo of the whole batch, where it is more than a round.
+    spread: Option<Spread>,
+}
+
+/// KoLeo over the embeddings of a batch, and its gradient with respect to them, [2, B, D]: with it, a micro-batch pulls
+/// at the network as the whole batch would, without the others' graph (gradient caching, arXiv 2101.06983).
+struct Spread {
+    value: Tensor<1>,
+    gradient: Tensor<3>,
+}
+
+impl Spread {
+    /// Of the student's embeddings [2, B, D] of both global views.
+    fn of(embeddings: Tensor<3>) -> Self {
+        let embeddings = Tensor::from_inner(embeddings).require_grad();
+        let value = koleo_of_views(embeddings.clone());
+        let gradient =
+            embeddings.grad(&value.backward()).expect("KoLeo depends on what it spreads");
+        Self { value: value.inner(), gradient }
+    }
+}
+
+/// KoLeo over each of two views by itself, of embeddings [2, B, D].
+fn koleo_of_views(embeddings: Tensor<3>) -> Tensor<1> {
+    let view = |at| loss::koleo(embeddings.clone().slice_dim(0, at..at + 1).squeeze_dim(0));
+    view(0) + view(1)
+}
+
+/// What `of` makes of each round, [2b, N] view by view, as [2, B, N] of the whole batch.
+fn rows<'a>(
+    rounds: impl Iterator<Item = &'a [Item]>,
+    of: impl Fn(&'a [Item]) -> Tensor<2>,
+) -> Tensor<3> {
+    let made = rounds.map(|round| {
+        let rows = of(round);
+        let [_, width] = rows.dims();
+        rows.reshape([2, round.len(), width])
+    });
+    Tensor::cat(made.collect(), 1)
+}
+
 /// The views of one image.
 pub struct Item {
     views: views::Drawn,
@@ -114,6 +158,14 @@ impl Samples for Viewed {
 }
 
 impl DinoTask {
+    /// Both global views of all `items`, [2B, 1, S, S]: all first views, then all second ones.
+    fn globals(&self, items: &[Item]) -> Tensor<4> {
+        let size = self.dino.views.global_size.unwrap_or(self.train.size());
+        let views =
+            (0..2).flat_map(|view| items.iter().map(move |item| &item.views.globals[view][..]));
+        stack(views, size, &self.device)
+    }
+
     fn teacher_temperature(&self, progress: Progress) -> f64 {
         let (first, last) = self.dino.teacher_temperature;
         let done = progress.images_seen as f64 / self.dino.teacher_warm_up.max(1) as f64;
@@ -124,6 +176,7 @@ impl DinoTask {
 impl Task for DinoTask {
     type Model = Distilled;
     type Item = Item;
+    type Shared = Shared;
 
     const VERSION: u32 = 2;
 
@@ -143,37 +196,58 @@ impl Task for DinoTask {
         })
     }
 
-    fn loss(
+    fn share(
         &mut self,
         student: &Distilled,
         teacher: &Distilled,
         items: &[Item],
+        round: usize,
         progress: Progress,
-    ) -> Loss {
-        let device = self.device.clone().autodiff();
+    ) -> Shared {
         let batch = items.len();
-        let Views { num_local, local_size, global_size, .. } = self.dino.views;
-        // View-major: all first views, then all second ones.
-        let globals =
-            (0..2).flat_map(|view| items.iter().map(move |item| &item.views.globals[view][..]));
-        let globals = stack(globals, global_size.unwrap_or(self.train.size()), &self.device);
-
-        let scores = teacher.head.forward(teacher.embed(globals.clone()), false); // [2B, K]
+        let scores = rows(items.chunks(round), |micro| {
+            teacher.head.forward(teacher.embed(self.globals(micro)), false)
+        });
+        let scores = scores.flatten::<2>(0, 1); // [2B, K]
         let temperature = self.teacher_temperature(progress);
         let targets = match self.dino.centering {
             Centering::Mean { .. } => {
                 let targets = loss::centered(scores.clone(), self.center.mean.clone(), temperature);
-                self.center.note(scores, progress.step);
+                self.center.note(scores);
                 targets
             }
             Centering::SinkhornKnopp { iterations } => {
                 loss::sinkhorn_knopp(scores / temperature, iterations)
             }
         };
+        let [_, prototypes] = targets.dims();
+        let spread = (self.dino.koleo > 0.0 && round < batch).then(|| {
+            let student = student.valid();
+            let embeddings = rows(items.chunks(round), |micro| student.embed(self.globals(micro)));
+            Spread::of(embeddings)
+        });
+        Shared { targets: targets.reshape([2, batch, prototypes]), spread }
+    }
+
+    fn loss(
+        &self,
+        student: &Distilled,
+        items: &[Item],
+        shared: &Shared,
+        first: usize,
+        progress: Progress,
+    ) -> Loss {
+        let device = self.device.clone().autodiff();
+        let batch = items.len();
+        let Views { num_local, local_size, .. } = self.dino.views;
+        let part = |of_all: &Tensor<3>| -> Tensor<2> {
+            of_all.clone().slice_dim(1, first..first + batch).flatten(0, 1)
+        };
+        let targets = part(&shared.targets); // [2B, K]
         let mut parts = vec![("train/teacher_entropy", loss::entropy(targets.clone()))];
 
         let frozen = progress.images_seen < self.dino.freeze_prototypes;
-        let embeddings = student.embed(Tensor::from_inner(globals)); // [2B, D]
+        let embeddings = student.embed(Tensor::from_inner(self.globals(items))); // [2B, D]
         let mut scores = vec![student.head.forward(embeddings.clone(), frozen)];
         if num_local > 0 {
             let locals = (0..num_local)
@@ -185,8 +259,16 @@ impl Task for DinoTask {
         let targets = Tensor::from_inner(targets);
         let mut total = loss::cross_view(targets, scores, self.dino.student_temperature);
         if self.dino.koleo > 0.0 {
-            let spread = loss::koleo(embeddings.clone().slice_dim(0, 0..batch))
-                + loss::koleo(embeddings.slice_dim(0, batch..2 * batch));
+            let spread = match &shared.spread {
+                None => koleo_of_views(embeddings.reshape([2, batch, self.network.hidden_size])),
+                Some(Spread { value, gradient }) => {
+                    let [_, whole, _] = gradient.dims();
+                    let slope = Tensor::from_inner(part(gradient));
+                    // Has the whole batch's value, and its gradient with respect to these rows.
+                    let rise = (embeddings * slope).sum() * (whole as f64 / batch as f64);
+                    rise.clone() - rise.detach() + Tensor::from_inner(value.clone())
+                }
+            };
             parts.push(("train/koleo", spread.clone().inner()));
             total = total + spread * self.dino.koleo;
         }
@@ -245,13 +327,15 @@ impl Task for DinoTask {
 mod tests {
     use super::*;
     use crate::data::image::Gray;
+    use crate::models::weights::gradients;
+    use burn::tensor::TensorData;
     use std::path::Path;
 
     const SIZE: usize = 16;
 
     fn task() -> DinoTask {
         let views = Views { num_local: 1, local_size: 8, ..Views::default() };
-        let head = HeadConfig { hidden: 16, bottleneck: 8, prototypes: 12, centered: false };
+        let head = HeadConfig { hidden: 16, bottleneck: 8, prototypes: 12 };
         let device = Device::flex();
         let nothing = Arc::new(Radiographs::open(Vec::new(), Path::new(""), SIZE, 0));
         DinoTask {
@@ -288,55 +372,75 @@ mod tests {
 
     struct Step {
         first_image: u64,
-        micro_batches: &'static [usize],
+        round: usize,
         is_taken: bool,
     }
 
-    /// The centre after `steps`, and the mean loss of the last one.
-    fn train(steps: &[Step]) -> (Vec<f32>, f64) {
-        let mut task = task();
+    /// The centre after `steps` of six images, and of the last one the mean loss and the gradient.
+    fn train(task: &mut DinoTask, steps: &[Step]) -> (Vec<f32>, f64, StateDict) {
         let teacher = Distilled::new(&task.network, &task.dino.head, 1, &task.device);
-        let student = teacher.clone().train();
-        let mut mean = 0.0;
-        for (step, &Step { first_image, micro_batches, is_taken }) in (0..).zip(steps) {
+        let student = Distilled::new(&task.network, &task.dino.head, 2, &task.device).train();
+        let (mut mean, mut gradient) = (0.0, StateDict::new());
+        for (step, &Step { first_image, round, is_taken }) in (0..).zip(steps) {
             let progress = Progress { step, images_seen: first_image, images: 100 };
-            let items = items(&task, first_image);
-            let mut rest = &items[..];
-            mean = 0.0;
-            for &size in micro_batches {
-                let (micro, others) = rest.split_at(size);
-                let loss = task.loss(&student, &teacher, micro, progress).total;
-                mean += f64::from(loss.into_scalar::<f32>()) * size as f64 / items.len() as f64;
-                rest = others;
-            }
+            let items = items(task, first_image);
+            let shared = task.share(&student, &teacher, &items, round, progress);
+            let losses = items.chunks(round).enumerate().map(|(at, micro)| {
+                let loss = task.loss(&student, micro, &shared, at * round, progress);
+                loss.total * (micro.len() as f64 / items.len() as f64)
+            });
+            let loss = losses.reduce(|sum, loss| sum + loss).unwrap();
+            mean = f64::from(loss.clone().into_scalar::<f32>());
+            gradient = gradients(&student, &loss.backward());
             if is_taken {
                 task.after_step(progress);
             }
         }
-        (task.state()["center"].try_to_vec().unwrap(), mean)
+        (task.state()["center"].try_to_vec().unwrap(), mean, gradient)
     }
 
     #[test]
     fn the_centre_stands_still_when_a_step_is_left_out() {
-        let step = |first_image, is_taken| Step { first_image, micro_batches: &[4, 2], is_taken };
-        assert_eq!(train(&[step(0, false)]).0, [0.0; 12]);
-        assert_ne!(train(&[step(0, true)]).0, [0.0; 12]);
-        let with_one_left_out = train(&[step(0, true), step(6, false), step(12, true)]);
-        assert_eq!(with_one_left_out, train(&[step(0, true), step(12, true)]));
+        let step = |first_image, is_taken| Step { first_image, round: 4, is_taken };
+        let center = |steps: &[Step]| train(&mut task(), steps).0;
+        assert_eq!(center(&[step(0, false)]), [0.0; 12]);
+        assert_ne!(center(&[step(0, true)]), [0.0; 12]);
+        let with_one_left_out = center(&[step(0, true), step(6, false), step(12, true)]);
+        assert_eq!(with_one_left_out, center(&[step(0, true), step(12, true)]));
     }
 
+    /// Centre, Sinkhorn-Knopp and KoLeo see the whole batch, however it is cut.
     #[test]
-    fn without_anything_that_compares_images_micro_batches_do_not_change_the_step() {
-        let steps = |micro_batches| {
-            let step = |first_image| Step { first_image, micro_batches, is_taken: true };
-            train(&[step(0), step(6)])
-        };
-        let (center, loss) = steps(&[6]);
-        for (other_center, other_loss) in [steps(&[3, 3]), steps(&[1, 4, 1])] {
-            // Sums of six terms in another order, in f32.
-            assert!((loss - other_loss).abs() < 1e-5, "{loss} {other_loss}");
-            for (one, other) in center.iter().zip(other_center) {
-                assert!((one - other).abs() < 1e-6, "{one} {other}");
+    fn micro_batches_of_any_size_take_the_same_step() {
+        for (centering, koleo) in [
+            (Centering::Mean { momentum: 0.9 }, 0.0),
+            (Centering::Mean { momentum: 0.9 }, 0.5),
+            (Centering::SinkhornKnopp { iterations: 3 }, 0.5),
+        ] {
+            let steps = |round| {
+                let mut task = task();
+                task.dino.centering = centering.clone();
+                task.dino.koleo = koleo;
+                let step = |first_image| Step { first_image, round, is_taken: true };
+                train(&mut task, &[step(0), step(6)])
+            };
+            let (center, loss, gradient) = steps(6);
+            for round in [4, 3, 1] {
+                // Sums of six terms in another order, in f32.
+                let (other_center, other_loss, other_gradient) = steps(round);
+                assert!((loss - other_loss).abs() < 1e-5, "{round}: {loss} {other_loss}");
+                for (one, other) in center.iter().zip(other_center) {
+                    assert!((one - other).abs() < 1e-6, "{round}: {one} {other}");
+                }
+                for (name, expected) in &gradient {
+                    let values = |data: &TensorData| data.try_to_vec::<f32>().unwrap();
+                    let (expected, found) = (values(expected), values(&other_gradient[name]));
+                    // Softmax makes the keys' biases cancel: their gradient is nothing but rounding.
+                    let most = expected.iter().fold(1e-4f32, |most, value| most.max(value.abs()));
+                    for (one, other) in expected.iter().zip(found) {
+                        assert!((one - other).abs() < 1e-3 * most, "{round} {name}: {one} {other}");
+                    }
+                }
             }
         }
     }

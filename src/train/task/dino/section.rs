@@ -1,6 +1,7 @@
 //! The recipe's `dino:` section.
 
 use super::{HeadConfig, Views};
+use crate::faults::{demand, within};
 use crate::train::Train;
 use serde::{Deserialize, Serialize};
 
@@ -65,68 +66,45 @@ impl Default for Dino {
 }
 
 impl Dino {
-    /// Does the loss compare the images of a micro-batch with each other? The running mean is that of a whole batch.
-    pub fn compares_images(&self) -> bool {
-        let is_balanced = matches!(self.centering, Centering::SinkhornKnopp { .. });
-        is_balanced || self.koleo > 0.0 || self.head.centered
-    }
-
-    /// Faults, each what follows the section's name; `patch` and `train` are the encoder's.
-    pub fn faults(&self, patch: usize, train: &Train) -> Vec<String> {
-        let mut faults = self.views.faults(patch);
-        let mut demand = |holds: bool, what: String| {
-            if !holds {
-                faults.push(what);
-            }
+    /// Every fault of the numbers a recipe gave, a sentence each; `patch` and `train` are the encoder's.
+    pub fn check(&self, patch: usize, train: &Train) -> Vec<String> {
+        let positive = |name, value: f64| {
+            demand(value > 0.0 && value.is_finite(), name, value, "a number above 0")
         };
-        for (name, value) in [
-            ("student_temperature", self.student_temperature),
-            ("teacher_temperature.0", self.teacher_temperature.0),
-            ("teacher_temperature.1", self.teacher_temperature.1),
-        ] {
-            demand(
-                value > 0.0 && value.is_finite(),
-                format!("{name} is {value}; expected above 0"),
-            );
-        }
-        let momentum = self.teacher_momentum;
-        demand(
-            (0.0..=1.0).contains(&momentum),
-            format!("teacher_momentum is {momentum}; expected from 0 to 1"),
+        let weight = |name, value: f64| {
+            demand(value >= 0.0 && value.is_finite(), name, value, "a number from 0 up")
+        };
+        let share = |name, value: f64| demand((0.0..=1.0).contains(&value), name, value, "0 to 1");
+        let least = |name, value: usize| demand(value > 0, name, value, "at least 1");
+        let (first, last) = self.teacher_temperature;
+        let mut faults: Vec<String> = within("views", self.views.check(patch)).collect();
+        faults.extend(
+            [
+                positive("student_temperature", self.student_temperature),
+                positive("teacher_temperature[0]", first),
+                positive("teacher_temperature[1]", last),
+                share("teacher_momentum", self.teacher_momentum),
+                match self.centering {
+                    Centering::Mean { momentum } => share("centering.momentum", momentum),
+                    Centering::SinkhornKnopp { iterations } => {
+                        demand(iterations > 0, "centering.iterations", iterations, "at least 1")
+                    }
+                },
+                weight("final_weight_decay", self.final_weight_decay),
+                weight("koleo", self.koleo),
+                demand(
+                    self.koleo == 0.0 || train.batch_size != 1,
+                    "koleo",
+                    self.koleo,
+                    "0 where a batch is 1 image, which has no neighbours to be driven from",
+                ),
+                least("head.hidden", self.head.hidden),
+                least("head.bottleneck", self.head.bottleneck),
+                least("head.prototypes", self.head.prototypes),
+            ]
+            .into_iter()
+            .flatten(),
         );
-        match self.centering {
-            Centering::Mean { momentum } => demand(
-                (0.0..=1.0).contains(&momentum),
-                format!("centering.momentum is {momentum}; expected from 0 to 1"),
-            ),
-            Centering::SinkhornKnopp { iterations } => {
-                demand(iterations > 0, "centering.iterations is 0; expected at least 1".into());
-            }
-        }
-        for (name, value) in
-            [("final_weight_decay", self.final_weight_decay), ("koleo", self.koleo)]
-        {
-            demand(
-                value >= 0.0 && value.is_finite(),
-                format!("{name} is {value}; expected at least 0"),
-            );
-        }
-        let micro = train.micro_batch_size.unwrap_or(train.batch_size);
-        demand(
-            self.koleo == 0.0 || micro != 1,
-            format!(
-                "koleo is {}, but a micro-batch of 1 image has no neighbours to be driven from; expected 0, or \
-                 batch_size and micro_batch_size of at least 2",
-                self.koleo
-            ),
-        );
-        for (name, value) in [
-            ("hidden", self.head.hidden),
-            ("bottleneck", self.head.bottleneck),
-            ("prototypes", self.head.prototypes),
-        ] {
-            demand(value > 0, format!("head.{name} is 0; expected at least 1"));
-        }
         faults
     }
 }
@@ -139,10 +117,12 @@ mod tests {
     fn koleo_without_neighbours_is_refused() {
         let dino = Dino { koleo: 0.1, ..Dino::default() };
         let faults = |batch_size, micro_batch_size| {
-            dino.faults(8, &Train { batch_size, micro_batch_size, ..Train::default() })
+            dino.check(8, &Train { batch_size, micro_batch_size, ..Train::default() })
         };
-        assert!(faults(1, None)[0].starts_with("koleo is 0.1, but a micro-batch of 1 image"));
-        assert_eq!(faults(16, Some(1)).len(), 1);
-        assert!(faults(16, Some(2)).is_empty() && faults(16, None).is_empty());
+        assert!(
+            faults(1, None)[0].starts_with("koleo is 0.1; expected 0 where a batch is 1 image")
+        );
+        // Neighbours are looked for in the whole batch.
+        assert!(faults(16, Some(1)).is_empty() && faults(16, None).is_empty());
     }
 }

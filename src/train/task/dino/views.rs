@@ -4,6 +4,7 @@
 //! tell images apart better than anything in them.
 
 use crate::data::image::{Gray, Square, resample};
+use crate::faults::demand;
 use crate::random::Draws;
 use fast_image_resize as fir;
 use serde::{Deserialize, Serialize};
@@ -56,40 +57,30 @@ pub struct Drawn {
 }
 
 impl Views {
-    /// Faults, each what follows the section's name; `patch` is the encoder's.
-    pub fn faults(&self, patch: usize) -> Vec<String> {
-        let mut faults = Vec::new();
-        for (name, (low, high)) in
-            [("global_area", self.global_area), ("local_area", self.local_area)]
-        {
-            if !(low > 0.0 && low <= high && high <= 1.0) {
-                faults.push(format!(
-                    "views.{name} is ({low}, {high}); expected 0 < low <= high <= 1"
-                ));
-            }
-        }
-        if self.num_local > 0
-            && (self.local_size == 0 || !self.local_size.is_multiple_of(patch.max(1)))
-        {
-            let size = self.local_size;
-            faults.push(format!(
-                "views.local_size is {size}; expected a multiple of the patch ({patch})"
-            ));
-        }
-        if !(1.0..=4.0).contains(&self.aspect) {
-            faults.push(format!("views.aspect is {}; expected 1 to 4", self.aspect));
-        }
-        if self.global_size.is_some_and(|size| size == 0 || !size.is_multiple_of(patch.max(1))) {
-            let size = self.global_size.unwrap_or_default();
-            faults.push(format!(
-                "views.global_size is {size}; expected a multiple of the patch ({patch})"
-            ));
-        }
-        let shares = [self.intensity, self.blur.0, self.blur.1];
-        if shares.iter().any(|share| !(0.0..=1.0).contains(share)) {
-            faults.push("views.intensity and views.blur are expected from 0 to 1".into());
-        }
-        faults
+    /// Every fault of the numbers a recipe gave, a sentence each; `patch` is the encoder's.
+    pub fn check(&self, patch: usize) -> Vec<String> {
+        let area = |name, (low, high): (f64, f64)| {
+            let is_range = low > 0.0 && low <= high && high <= 1.0;
+            demand(is_range, name, format!("({low}, {high})"), "0 < low <= high <= 1")
+        };
+        let side = |name, side: usize| {
+            let is_whole = side > 0 && side.is_multiple_of(patch.max(1));
+            demand(is_whole, name, side, format!("a multiple of the patch ({patch})"))
+        };
+        let share = |name, share: f64| demand((0.0..=1.0).contains(&share), name, share, "0 to 1");
+        [
+            area("global_area", self.global_area),
+            area("local_area", self.local_area),
+            if self.num_local > 0 { side("local_size", self.local_size) } else { None },
+            demand((1.0..=4.0).contains(&self.aspect), "aspect", self.aspect, "1 to 4"),
+            self.global_size.and_then(|size| side("global_size", size)),
+            share("intensity", self.intensity),
+            share("blur[0]", self.blur.0),
+            share("blur[1]", self.blur.1),
+        ]
+        .into_iter()
+        .flatten()
+        .collect()
     }
 
     /// The views of `square` under `draws`.

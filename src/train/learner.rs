@@ -1,0 +1,81 @@
+//! What learns: weights with their average and their optimizer, saved under one name.
+
+use super::adamw::{AdamW, GradientSum, Step};
+use super::checkpoint::Parts;
+use super::{Train, ema};
+use crate::models::weights;
+use anyhow::Result;
+use burn::module::Module;
+
+/// Weights that learn. A procedure trains one of it, or several against each other.
+#[derive(Debug)]
+pub struct Learner<M> {
+    /// What its files are called by; the only one of a procedure needs no name.
+    name: Option<&'static str>,
+    model: M,
+    ema: M,
+    optimizer: AdamW,
+}
+
+/// How far one step goes.
+#[derive(Debug, Clone, Copy)]
+pub struct Stride {
+    /// Learning rate of this step.
+    pub learning_rate: f64,
+    /// Weight decay of this step.
+    pub weight_decay: f64,
+    /// Share of itself that the average keeps.
+    pub ema_decay: f64,
+}
+
+impl<M: Module + Clone> Learner<M> {
+    /// A learner at its first weights, on the device they are for.
+    pub fn new(name: Option<&'static str>, fresh: M, plan: &Train) -> Self {
+        // Weights are drawn when first used; the average draws them, and the model takes the same numbers.
+        let ema = fresh.valid();
+        let model = ema.clone().train();
+        Self { name, model, ema, optimizer: AdamW::new(plan.optimizer.clone()) }
+    }
+
+    /// The weights, which know their gradients.
+    pub fn model(&self) -> &M {
+        &self.model
+    }
+
+    /// Their average, which knows none.
+    pub fn ema(&self) -> &M {
+        &self.ema
+    }
+
+    /// Takes a step down the mean of `gradients`, and the average after it; neither, where they are not finite.
+    pub fn step(&mut self, gradients: GradientSum, stride: Stride) -> Step {
+        self.optimizer.set_weight_decay(stride.weight_decay);
+        let model = std::mem::replace(&mut self.model, self.ema.clone());
+        let (model, step) = self.optimizer.step(model, gradients, stride.learning_rate);
+        self.model = model;
+        if let Step::Applied { .. } = step {
+            self.ema = ema::blend(self.ema.clone(), &self.model, stride.ema_decay);
+        }
+        step
+    }
+
+    /// Puts all that it needs to go on into `parts`.
+    pub fn save(&self, parts: &mut Parts) {
+        parts.insert(self.part("model"), weights::state_dict(&self.model));
+        parts.insert(self.part("ema"), weights::state_dict(&self.ema));
+        parts.insert(self.part("optimizer"), self.optimizer.state_dict());
+    }
+
+    /// Takes back what [`Learner::save`] gave. Fails where a part is missing or of another network.
+    pub fn load(&mut self, parts: &Parts) -> Result<()> {
+        let model = std::mem::replace(&mut self.model, self.ema.clone());
+        self.model = weights::load_state_dict(model, parts.get(&self.part("model"))?)?;
+        self.ema = weights::load_state_dict(self.ema.clone(), parts.get(&self.part("ema"))?)?;
+        self.optimizer.load_state_dict(&self.model, parts.get(&self.part("optimizer"))?)?;
+        Ok(())
+    }
+
+    fn part(&self, what: &str) -> String {
+        self.name.map_or_else(|| what.to_owned(), |name| format!("{name}-{what}"))
+    }
+}
