@@ -60,6 +60,12 @@ Example:
 Exit code 2, and nothing is written, where RUN is no run or not trained yet, where FOLDER is there already, and
 where diffusers has no scheduler for the run's schedule and objective. See docs/export.md.";
 
+const GENERATE: &str = "\
+Example: umbra generate checkpoints/quickstart a.png b.dcm --out generated --count 4 --guidance 2
+
+Leaves 0000-0000.png … (number of the file, number of the image) and generated.csv, which names no input file. Every
+image says that it is synthetic.";
+
 #[derive(Debug, Subcommand)]
 pub(super) enum Verb {
     /// Look at a recipe: faults, stages, sizes, memory, disk, time. Writes nothing.
@@ -80,6 +86,9 @@ pub(super) enum Verb {
     /// Write a trained run as a folder that Python's diffusers and transformers open.
     #[command(long_about = EXPORT, after_help = EXPORT_EXAMPLE)]
     Export(Export),
+    /// Draw images like those of given files, from a trained run or an exported folder.
+    #[command(after_help = GENERATE)]
+    Generate(Generate),
     /// Describe image files as umbra sees them, or say why they are refused.
     Inspect(Inspect),
     /// Compute a network of a folder (diffusers' or transformers' layout) on recorded tensors.
@@ -178,6 +187,39 @@ pub(super) enum Library {
 pub(super) enum Weights {
     Ema,
     Raw,
+}
+
+#[derive(Debug, Clone, clap::Args)]
+pub(super) struct Generate {
+    /// A run's folder, a checkpoint of its denoiser, or a folder that `umbra export` made.
+    pub(super) model: PathBuf,
+    /// Image files whose embeddings guide: DICOM, PNG or JPEG.
+    #[arg(required = true)]
+    pub(super) images: Vec<PathBuf>,
+    /// The folder to make; it must not be there yet.
+    #[arg(long)]
+    pub(super) out: PathBuf,
+    /// Images to draw for each file.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..).map(usize::from))]
+    pub(super) count: usize,
+    /// Guidance scale; 1 is none.
+    #[arg(long, default_value_t = 1.0)]
+    pub(super) guidance: f64,
+    /// Steps of DPM-Solver++ 2M, each a network evaluation (two with guidance).
+    #[arg(long, default_value_t = 20)]
+    pub(super) steps: usize,
+    /// What all noise comes from.
+    #[arg(long, default_value_t = 1)]
+    pub(super) seed: u64,
+    /// Where to compute: cpu, or cuda:N.
+    #[arg(long, default_value = "cpu")]
+    pub(super) device: String,
+    /// Where relative folders of weights in a run's recipe start.
+    #[arg(long, default_value = ".")]
+    pub(super) data_root: PathBuf,
+    /// Print one JSON document on stdout.
+    #[arg(long)]
+    pub(super) json: bool,
 }
 
 #[derive(Debug, Clone, clap::Args)]

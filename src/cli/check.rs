@@ -9,8 +9,8 @@ use std::io::Write as _;
 
 /// Prints the recipe's plan.
 pub(super) fn check(at: &At) -> Result<u8> {
-    let (recipe, place) = run::prepare(at)?;
-    let plan = Plan::new(recipe, place)?;
+    let (checked, place) = run::prepare(at)?;
+    let plan = Plan::new(checked, place)?;
     let mut out = std::io::stdout().lock();
     if at.json {
         writeln!(out, "{:#}", serde_json::to_value(&plan)?)?;

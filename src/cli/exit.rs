@@ -18,7 +18,6 @@ use crate::interrupt::Interrupted;
 use crate::metric;
 use crate::models::ConfigError;
 use crate::models::denoiser::AddedError;
-use crate::models::features::FeaturesError;
 use crate::models::text::{InputError, TokenizerError};
 use crate::models::weights::folder::FolderError;
 use crate::models::weights::{WeightsError, file::FileError as WeightsFileError};
@@ -90,7 +89,6 @@ const CODES: &[(&str, Judge)] = &[
     ("metric::Refusal", always::<metric::Refusal, FAILED>),
     ("models::ConfigError", always::<ConfigError, DAMAGED>),
     ("models::denoiser::added::AddedError", always::<AddedError, BAD_RECIPE>),
-    ("models::features::folder::FeaturesError", always::<FeaturesError, DAMAGED>),
     ("models::text::input::InputError", always::<InputError, BAD_RECIPE>),
     ("models::text::tokenizer::TokenizerError", always::<TokenizerError, DAMAGED>),
     ("models::weights::WeightsError", always::<WeightsError, DAMAGED>),

@@ -7,6 +7,7 @@ mod clean;
 mod exit;
 mod export;
 mod forward;
+mod generate;
 mod inspect;
 mod limits;
 mod probe;
@@ -53,6 +54,7 @@ pub fn main() -> ExitCode {
         Verb::Sample(at) => run::run(at, stages::SAMPLE),
         Verb::Evaluate(at) => run::run(at, stages::EVALUATE),
         Verb::Export(export) => export::export(export),
+        Verb::Generate(args) => generate::generate(args),
         Verb::Inspect(inspect) => inspect::inspect(inspect),
         Verb::Forward(args) => forward::forward(args),
         Verb::Bench(bench) => bench::bench(bench),

@@ -4,7 +4,7 @@ use super::args::At;
 use super::exit;
 use crate::data::ingest::Probe;
 use crate::interrupt;
-use crate::recipe::Recipe;
+use crate::recipe::{Checked, Recipe};
 use crate::stages::{EVALUATE, Ended, Place, Run};
 use crate::telemetry::plain::plain;
 use anyhow::{Context, Result};
@@ -13,9 +13,9 @@ use std::process::Command;
 
 /// Runs the recipe up to `target`.
 pub(super) fn run(at: &At, target: &str) -> Result<u8> {
-    let (recipe, place) = prepare(at)?;
+    let (checked, place) = prepare(at)?;
     interrupt::install().context("cannot listen for signals")?;
-    let run = Run::open(recipe, place)?;
+    let run = Run::open(checked, place)?;
     let (ended, stages) = run.run(target)?;
     let report = run.folder.join("report.html");
     let mut out = std::io::stdout().lock();
@@ -53,9 +53,9 @@ pub(super) fn run(at: &At, target: &str) -> Result<u8> {
 const MAX_THREADS: usize = 1024;
 
 /// Reads and checks the recipe and the flags; writes nothing.
-pub(super) fn prepare(at: &At) -> Result<(Recipe, Place)> {
+pub(super) fn prepare(at: &At) -> Result<(Checked, Place)> {
     let recipe = Recipe::read(&at.recipe, &at.overrides)?;
-    recipe.check(&at.recipe, &at.data_root)?;
+    let checked = recipe.check(&at.recipe, &at.data_root)?;
     let device = at.parse_device()?;
     if let Some(threads) = at.threads.filter(|threads| !(1..=MAX_THREADS).contains(threads)) {
         let what = format!("--threads is {threads}; expected 1 to {MAX_THREADS}");
@@ -79,5 +79,5 @@ pub(super) fn prepare(at: &At) -> Result<(Recipe, Place)> {
             })
         }),
     };
-    Ok((recipe, place))
+    Ok((checked, place))
 }

@@ -2,9 +2,9 @@
 
 use crate::faults::demand;
 use crate::models::features::{
-    FeaturesError, InceptionV3Config, InceptionV3Features, Resizing, XrayDenseNet,
-    XrayDenseNetConfig, weights_path,
+    InceptionV3Config, InceptionV3Features, Resizing, XrayDenseNet, XrayDenseNetConfig,
 };
+use crate::models::weights::folder::{FolderError, ModelFolder};
 use anyhow::Result;
 use burn::tensor::Device;
 use serde::{Deserialize, Serialize};
@@ -47,24 +47,26 @@ fn default_images() -> usize {
 impl Extractor {
     /// Faults, a sentence each. Looks into the folder, but does not read the weights.
     pub fn check(&self, data_root: &Path) -> Vec<String> {
-        let (opened, images) = match self {
-            Self::Own => return Vec::new(),
-            Self::XrayDenseNet { folder, images } => {
-                (XrayDenseNetConfig::from_folder(&data_root.join(folder)).map(drop), *images)
-            }
-            Self::InceptionV3 { folder, images, .. } => {
-                (InceptionV3Config::from_folder(&data_root.join(folder)).map(drop), *images)
-            }
-        };
+        let Some(folder) = self.folder(data_root) else { return Vec::new() };
+        let images = self.most_images();
+        let opened = folder.and_then(|folder| match self {
+            Self::InceptionV3 { .. } => folder.parsed(InceptionV3Config::from_json).map(drop),
+            _ => folder.parsed(XrayDenseNetConfig::from_json).map(drop),
+        });
         let too_few = demand(images >= 2, "images", images, "at least 2");
         // The whole chain: what is wrong stands at its end.
         let opened = opened.err().map(|error| format!("folder: {:#}", anyhow::Error::from(error)));
         too_few.into_iter().chain(opened).collect()
     }
 
-    /// The file with its weights, where it has one of its own.
-    pub fn weights(&self, data_root: &Path) -> Option<PathBuf> {
-        self.folder().map(|folder| weights_path(&data_root.join(folder)))
+    /// Its folder, where it has one.
+    pub fn folder(&self, data_root: &Path) -> Option<Result<ModelFolder, FolderError>> {
+        match self {
+            Self::Own => None,
+            Self::XrayDenseNet { folder, .. } | Self::InceptionV3 { folder, .. } => {
+                Some(ModelFolder::open(&data_root.join(folder)))
+            }
+        }
     }
 
     /// Most images on a side.
@@ -85,31 +87,15 @@ impl Extractor {
     }
 
     /// The network in the folder; none for the run's own.
-    pub fn open(
-        &self,
-        data_root: &Path,
-        device: &Device,
-    ) -> Result<Option<Network>, FeaturesError> {
-        let Some(folder) = self.folder().map(|folder| data_root.join(folder)) else {
-            return Ok(None);
-        };
-        Ok(match self {
-            Self::Own => None,
-            Self::XrayDenseNet { .. } => {
-                Some(Network::XrayDenseNet(Box::new(XrayDenseNet::from_folder(&folder, device)?)))
-            }
+    pub fn open(&self, data_root: &Path, device: &Device) -> Result<Option<Network>, FolderError> {
+        let Some(folder) = self.folder(data_root).transpose()? else { return Ok(None) };
+        Ok(Some(match self {
             Self::InceptionV3 { resizing, .. } => {
-                let network = Box::new(InceptionV3Features::from_folder(&folder, device)?);
-                Some(Network::InceptionV3(network, *resizing))
+                let network = InceptionV3Features::from_folder(&folder, device)?;
+                Network::InceptionV3(Box::new(network), *resizing)
             }
-        })
-    }
-
-    fn folder(&self) -> Option<&Path> {
-        match self {
-            Self::Own => None,
-            Self::XrayDenseNet { folder, .. } | Self::InceptionV3 { folder, .. } => Some(folder),
-        }
+            _ => Network::XrayDenseNet(Box::new(XrayDenseNet::from_folder(&folder, device)?)),
+        }))
     }
 }
 

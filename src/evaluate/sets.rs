@@ -6,7 +6,6 @@ use super::finding::{Finding, Taken};
 use super::images::{self, READ_AHEAD, map_images};
 use super::subset;
 use super::words::{count, of};
-use crate::artifact;
 use crate::data::catalog::PatientKey;
 use crate::metric::{self, Features};
 use crate::models::encoder::Embedder;
@@ -188,9 +187,8 @@ impl<'a> Eye<'a> {
                 Self { name: format!("dino:{}", &hash[..DIGITS]), kind: Kind::Own(encoder) }
             }
             Some(network) => {
-                let weights =
-                    extractor.weights(root).context("a network of a folder has weights")?;
-                let hash = artifact::file_hash(&weights)?;
+                let folder = extractor.folder(root).context("a network has a folder")??;
+                let hash = folder.hash()?;
                 let name = format!("{}:{}", network.name(), &hash[..DIGITS]);
                 Self { name, kind: Kind::Foreign(network) }
             }

@@ -12,9 +12,19 @@ use crate::random::Stream;
 use burn::tensor::Device;
 use std::path::Path;
 
+/// A recipe that can be run, and what it means.
+#[derive(Debug, Clone)]
+pub struct Checked {
+    /// As it is written.
+    pub recipe: Recipe,
+    /// The networks that it names.
+    pub networks: Networks,
+}
+
 impl Recipe {
-    /// Looks whether the sections make sense, each and together, and whether the files they name are there.
-    pub fn check(&self, path: &Path, data_root: &Path) -> Result<(), RecipeError> {
+    /// Looks whether the sections make sense, each and together, and whether the files they name are there. Gives the
+    /// recipe back with the networks that it means.
+    pub fn check(self, path: &Path, data_root: &Path) -> Result<Checked, RecipeError> {
         let mut faults = Vec::new();
         self.check_header(&mut faults);
         faults.extend(within("data", self.data.check(data_root)));
@@ -29,13 +39,11 @@ impl Recipe {
                 ));
             }
         }
-        match self.networks(data_root) {
-            Ok(networks) => {
-                self.check_encoder(&networks, &mut faults);
-                self.check_autoencoder(&networks, &mut faults);
-                self.check_denoiser(&networks, &mut faults);
-            }
-            Err(what) => faults.extend(what),
+        let networks = self.networks(data_root).map_err(|what| faults.extend(what));
+        if let Ok(networks) = &networks {
+            self.check_encoder(networks, &mut faults);
+            self.check_autoencoder(networks, &mut faults);
+            self.check_denoiser(networks, &mut faults);
         }
         faults.extend(within("denoiser.task", self.diffusion().check()));
         if let Some(train) = &self.denoiser.train {
@@ -63,10 +71,9 @@ impl Recipe {
                 "sample is empty; expected images, which {name} in evaluate looks at"
             ));
         }
-        if faults.is_empty() {
-            Ok(())
-        } else {
-            Err(RecipeError::Faults { path: path.to_owned(), faults })
+        match networks {
+            Ok(networks) if faults.is_empty() => Ok(Checked { recipe: self, networks }),
+            _ => Err(RecipeError::Faults { path: path.to_owned(), faults }),
         }
     }
 

@@ -9,6 +9,8 @@ mod overrides;
 pub mod resolve;
 mod ron_json;
 
+pub use check::Checked;
+
 use crate::data::section::Data;
 use crate::evaluate::Evaluation;
 use crate::models::condition::Tokens;

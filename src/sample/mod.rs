@@ -2,5 +2,6 @@
 
 pub mod generate;
 pub mod manifold;
+pub mod model;
 pub mod sampler;
 pub mod stage;

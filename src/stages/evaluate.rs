@@ -4,7 +4,7 @@ use super::{
     Cost, DENOISER, ENCODER, EVALUATE, INGEST, Made, Run, SAMPLE, Stage, State, Timing, hasher,
     text,
 };
-use crate::artifact::{self, Stamp};
+use crate::artifact::Stamp;
 use crate::data::radiographs::Radiographs;
 use crate::evaluate::extractor::Extractor;
 use crate::evaluate::report::{Page, Report, StageTime};
@@ -151,11 +151,11 @@ impl Run {
         Ok(())
     }
 
-    /// The hashes of their weights, in a fixed order.
+    /// The hashes of their folders, in a fixed order.
     fn extractor_hashes(&self) -> Result<Vec<String>> {
-        let files =
-            self.extractors().into_iter().filter_map(|it| it.weights(&self.place.data_root));
-        files.map(|path| Ok(artifact::file_hash(&path)?)).collect()
+        let root = &self.place.data_root;
+        let folders = self.extractors().into_iter().filter_map(|it| it.folder(root));
+        folders.map(|folder| Ok(folder?.hash()?)).collect()
     }
 
     /// What the recipe names, each once.

@@ -1,20 +1,47 @@
 //! What a finished run exports: its networks, put together only if they belong together.
 
 use super::{AUTOENCODER, DENOISER, ENCODER, EVALUATE, Run, State};
+use crate::artifact;
 use crate::data::catalog::Catalog;
 use crate::data::latents::Scale;
-use crate::interop::export::{Card, ExportError, Measured, Model, Network, Origin, Part, Weights};
+use crate::interop::export::{
+    self, Card, ExportError, Measured, Model, Network, Origin, Part, Weights,
+};
 use crate::models::autoencoder::AutoencoderKlConfig;
 use crate::models::denoiser::DenoiserConfig;
 use crate::models::encoder::VitConfig;
+use crate::models::weights;
 use crate::models::weights::folder::ModelFolder;
 use crate::recipe::resolve::Start;
+use crate::sample::model as sample;
 use crate::train::checkpoint::{self, Header};
 use anyhow::{Context, Result};
+use burn::module::Module;
+use burn::tensor::Device;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+
+/// The networks of a trained model, ready to draw on `device`: of a run's folder, of one checkpoint of its denoiser, or of
+/// an exported folder. Folders that a run's recipe names are looked for below `data_root`.
+///
+/// # Errors
+///
+/// When `path` is none of these, or something of it is not trained yet or damaged.
+pub fn open_model(path: &Path, data_root: &Path, device: &Device) -> Result<sample::Model> {
+    if path.join("model_index.json").is_file() {
+        return export::open(path, device);
+    }
+    let is_checkpoint = path.join("state.json").is_file();
+    let run = match is_checkpoint {
+        true => path.ancestors().nth(2).unwrap_or(path),
+        false => path,
+    };
+    let mut run = Run::look(run, data_root)?;
+    run.place.device = device.clone();
+    run.ready(is_checkpoint.then_some(path))
+}
 
 impl Run {
     /// The run's model, with its denoiser's `weights`.
@@ -79,7 +106,36 @@ impl Run {
             diffusion: denoiser.part("/diffusion")?,
             tokens: self.recipe.condition.tokens,
             scale,
+            window: self.recipe.data.window,
             card,
+        })
+    }
+
+    /// The run's networks, ready to draw; the denoiser's weights from `checkpoint`, or from the newest.
+    fn ready(&self, checkpoint: Option<&Path>) -> Result<sample::Model> {
+        let denoiser = match checkpoint {
+            Some(folder) => {
+                artifact::verify(folder)?;
+                Trained { header: checkpoint::header(folder)?, folder: folder.to_owned() }
+            }
+            None => self.trained(DENOISER)?,
+        };
+        let config: DenoiserConfig = denoiser.part("/network")?;
+        let fresh = config.init(&mut self.init("denoiser").deferred()).no_grad();
+        let state = checkpoint::weights(&denoiser.folder, "ema")?;
+        Ok(sample::Model {
+            recipe: self.recipe.name.clone(),
+            encoder: self.encoder()?,
+            tokens: self.recipe.condition.tokens,
+            autoencoder: self.autoencoder()?,
+            denoiser: weights::consume_state_dict(fresh, state)?,
+            diffusion: denoiser.part("/diffusion")?,
+            scale: denoiser.part("/latent/scale")?,
+            latent_shape: denoiser.part("/latent/shape")?,
+            token_shape: denoiser.part("/tokens")?,
+            image_size: self.recipe.data.size,
+            window: self.recipe.data.window,
+            device: self.place.device.clone(),
         })
     }
 

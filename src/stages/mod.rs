@@ -22,6 +22,7 @@ mod sheets;
 mod trained;
 
 pub use clean::{Leftover, leftovers};
+pub use export::open_model;
 pub use plan::{Plan, StagePlan};
 pub use run::{Did, Ended, Place, Run, Walked};
 

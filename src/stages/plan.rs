@@ -3,7 +3,7 @@
 
 use super::{EVALUATE, Kind, Place, Run, State};
 use crate::interop::scheduler;
-use crate::recipe::Recipe;
+use crate::recipe::{Checked, Recipe};
 use crate::telemetry::progress;
 use anyhow::Result;
 use indicatif::{HumanBytes, HumanCount};
@@ -59,8 +59,8 @@ pub struct StagePlan {
 
 impl Plan {
     /// Makes the plan of `recipe` at `place`. Reads what earlier runs left and lists the images; writes nothing.
-    pub fn new(recipe: Recipe, place: Place) -> Result<Self> {
-        let run = Run::plan(recipe, place)?;
+    pub fn new(checked: Checked, place: Place) -> Result<Self> {
+        let run = Run::plan(checked, place);
         let rate = match run.place.device_name.starts_with("cuda") {
             true => GPU_RATE,
             false => CPU_RATE_PER_THREAD * run.place.threads as f64,

@@ -9,7 +9,7 @@ use crate::device;
 use crate::interop::export::ExportError;
 use crate::interrupt::{self, Interrupted};
 use crate::recipe::resolve::Networks;
-use crate::recipe::{Recipe, RecipeError};
+use crate::recipe::{Checked, Recipe, RecipeError};
 use crate::telemetry::{log, progress};
 use crate::train::checkpoint::Environment;
 use anyhow::{Context, Result};
@@ -118,22 +118,20 @@ pub enum Ended {
 
 impl Run {
     /// Opens the run's folder, makes it if need be, and locks it. Writes the resolved recipe into it.
-    pub fn open(recipe: Recipe, place: Place) -> Result<Self> {
-        let folder = place.checkpoints.join(&recipe.name);
+    pub fn open(checked: Checked, place: Place) -> Result<Self> {
+        let folder = place.checkpoints.join(&checked.recipe.name);
         fs::create_dir_all(&folder)
             .with_context(|| format!("cannot create {}", folder.display()))?;
         let lock = Lock::acquire(&folder)?;
-        let resolved = recipe.resolved();
-        artifact::write_file(&folder.join("recipe.ron"), resolved.as_bytes())?;
+        artifact::write_file(&folder.join("recipe.ron"), checked.recipe.resolved().as_bytes())?;
         log::to_file(&folder.join("log.txt"))?;
-        Self::at(recipe, place, folder, resolved, Mode::Make, Some(lock))
+        Ok(Self::at(checked, place, folder, Mode::Make, Some(lock)))
     }
 
-    /// The run of `recipe` at `place`, to ask what it would do: nothing is made, written or locked.
-    pub fn plan(recipe: Recipe, place: Place) -> Result<Self> {
-        let folder = place.checkpoints.join(&recipe.name);
-        let resolved = recipe.resolved();
-        Self::at(recipe, place, folder, resolved, Mode::Plan, None)
+    /// The run of a recipe at `place`, to ask what it would do: nothing is made, written or locked.
+    pub fn plan(checked: Checked, place: Place) -> Self {
+        let folder = place.checkpoints.join(&checked.recipe.name);
+        Self::at(checked, place, folder, Mode::Plan, None)
     }
 
     /// The run in `folder` as it is, to read from: nothing is made, written, locked or computed on a GPU.
@@ -156,28 +154,21 @@ impl Run {
             patient_secret: None,
             probe: None,
         };
-        let resolved = recipe.resolved();
-        Self::at(recipe, place, folder.to_owned(), resolved, Mode::Read, None)
+        let networks =
+            recipe.networks(data_root).map_err(|faults| RecipeError::Faults { path, faults })?;
+        let checked = Checked { recipe, networks };
+        Ok(Self::at(checked, place, folder.to_owned(), Mode::Read, None))
     }
 
-    fn at(
-        recipe: Recipe,
-        place: Place,
-        folder: PathBuf,
-        resolved: String,
-        mode: Mode,
-        lock: Option<Lock>,
-    ) -> Result<Self> {
-        let networks = recipe
-            .networks(&place.data_root)
-            .map_err(|faults| RecipeError::Faults { path: folder.join("recipe.ron"), faults })?;
-        Ok(Self {
+    fn at(checked: Checked, place: Place, folder: PathBuf, mode: Mode, lock: Option<Lock>) -> Self {
+        let Checked { recipe, networks } = checked;
+        Self {
+            resolved: recipe.resolved(),
             known: Known::below(&place.checkpoints),
             recipe,
             place,
             folder,
             networks,
-            resolved,
             looked: RefCell::default(),
             catalog: OnceCell::new(),
             summary: OnceCell::new(),
@@ -185,7 +176,7 @@ impl Run {
             seen: RefCell::default(),
             mode,
             _lock: lock,
-        })
+        }
     }
 
     /// Makes `target` and what it needs, each stage where it is not up to date. What was done with each of them.

@@ -13,6 +13,7 @@ mod export;
 mod fault;
 mod files;
 mod foreign;
+mod generate;
 mod hostile;
 mod ingest;
 mod interrupt;

@@ -46,7 +46,7 @@ fn every_recipe_makes_sense_but_for_data_that_is_not_here() {
     for path in recipes() {
         let recipe = Recipe::read(&path, &[]).unwrap();
         match recipe.check(&path, nowhere.path()) {
-            Ok(()) => {}
+            Ok(_) => {}
             Err(RecipeError::Faults { faults, .. }) => {
                 let others: Vec<&String> =
                     faults.iter().filter(|fault| !is_of_a_place(fault)).collect();

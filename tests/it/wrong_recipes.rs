@@ -169,7 +169,7 @@ const FAULTS: &[(&str, &str, &str)] = &[
     (
         "Frechet()",
         "Frechet(features: XrayDenseNet(folder: \"nowhere\"))",
-        "evaluate[0].features.folder: ./nowhere is missing",
+        "evaluate[0].features.folder: ./nowhere is not a folder",
     ),
     (
         "Coverage()",
@@ -179,7 +179,7 @@ const FAULTS: &[(&str, &str, &str)] = &[
     (
         "Coverage()",
         "Coverage(features: InceptionV3(folder: \".\"))",
-        "evaluate[2].features.folder: ././config.json is missing",
+        "evaluate[2].features.folder: ./. has no config.json",
     ),
 ];
 

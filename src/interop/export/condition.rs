@@ -1,7 +1,10 @@
 //! What lies between encoder and U-Net, which no library has: its config, for `sample.py`.
 
 use super::Model;
+use crate::data::file::Window;
+use crate::diffusion::Diffusion;
 use crate::models::condition::{ConditionConfig, LAYER_NORM_EPS, Tokens};
+use serde::Deserialize;
 use serde_json::{Value, json};
 
 /// The `config.json`. The weights beside it are `norm`, `projection`, and the learned tokens `always` and `null`.
@@ -16,7 +19,23 @@ pub(super) fn config(model: &Model) -> Value {
         "token_width": token_width,
         "width": width,
         "layer_norm_eps": LAYER_NORM_EPS,
+        // What umbra wants to draw from the folder itself.
+        "diffusion": model.diffusion,
+        "window": model.window,
     })
+}
+
+/// What [`config`] says, without what is the same for all.
+#[derive(Deserialize)]
+pub(super) struct Described {
+    pub(super) recipe: String,
+    pub(super) image_size: usize,
+    pub(super) tokens: Tokens,
+    pub(super) num_tokens: usize,
+    pub(super) token_width: usize,
+    pub(super) width: usize,
+    pub(super) diffusion: Diffusion,
+    pub(super) window: Window,
 }
 
 /// Its name in recipes.

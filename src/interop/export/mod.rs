@@ -6,10 +6,13 @@
 mod card;
 mod condition;
 mod encoder;
+mod open;
 
 pub use card::{Card, Measured, Origin};
+pub use open::open;
 
 use crate::artifact;
+use crate::data::file::Window;
 use crate::data::latents::Scale;
 use crate::diffusion::{Diffusion, Objective};
 use crate::interop::scheduler::from_umbra;
@@ -56,6 +59,8 @@ pub struct Model {
     pub patch_size: usize,
     /// Pixels per latent, along a side.
     pub factor: usize,
+    /// What of a file's values its images showed.
+    pub window: Window,
     /// What the model card says.
     pub card: Card,
 }

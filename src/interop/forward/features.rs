@@ -1,7 +1,7 @@
 //! The networks by which images are measured.
 
 use super::inputs::{Inputs, Side};
-use super::{BATCH, ForwardError, load, named};
+use super::{BATCH, ForwardError, named};
 use crate::models::features::{InceptionV3Config, LpipsConfig, XrayDenseNetConfig};
 use crate::models::weights::StateDict;
 use crate::models::weights::folder::ModelFolder;
@@ -20,7 +20,7 @@ pub(super) fn densenet(
     let pixels = [BATCH, Side::Exactly(config.in_channels), side, side];
     let pixels = inputs.floats("pixel_values", pixels)?;
     inputs.finish()?;
-    let net = load(folder, |init| config.init(init), |state| config.from_file(state), device)?;
+    let net = folder.network(|init| config.init(init), |state| config.from_file(state), device)?;
     let found = net.forward(pixels);
     let outputs = net.outputs(found.logits.clone());
     let found = [
@@ -40,7 +40,7 @@ pub(super) fn inception(
     let side = Side::AtLeast(LEAST, "H");
     let pixels = inputs.floats("pixel_values", [BATCH, Side::Exactly(3), side, side])?;
     inputs.finish()?;
-    let net = load(folder, |init| config.init(init), |state| config.from_file(state), device)?;
+    let net = folder.network(|init| config.init(init), |state| config.from_file(state), device)?;
     Ok([named("features", net.forward(pixels))].into())
 }
 
@@ -54,6 +54,6 @@ pub(super) fn lpips(
     let a = inputs.floats("a", [BATCH, Side::Exactly(3), side, side])?;
     let b = inputs.floats("b", a.dims().map(Side::Exactly))?;
     inputs.finish()?;
-    let net = load(folder, |init| config.init(init), |state| config.from_file(state), device)?;
+    let net = folder.network(|init| config.init(init), |state| config.from_file(state), device)?;
     Ok([named("distance", net.forward(a, b))].into())
 }

@@ -1,12 +1,12 @@
 //! Networks over images and latents.
 
 use super::inputs::{Inputs, Side};
-use super::{BATCH, ForwardError, load, named};
+use super::{BATCH, ForwardError, named};
 use crate::models::autoencoder::AutoencoderConfig;
 use crate::models::denoiser::{Added, UnetConfig};
 use crate::models::encoder::ImageEncoderConfig;
 use crate::models::weights::StateDict;
-use crate::models::weights::folder::ModelFolder;
+use crate::models::weights::folder::{FolderError, ModelFolder};
 use burn::module::Module;
 use burn::tensor::Device;
 
@@ -30,7 +30,7 @@ pub(super) fn unet(
     };
     inputs.finish()?;
     config.check_inputs(&added, batch)?;
-    let unet = load(folder, |init| config.init(init), |state| state, device)?;
+    let unet = folder.network(|init| config.init(init), |state| state, device)?;
     Ok([named("sample", unet.forward_added(noisy, timesteps, context, added))].into())
 }
 
@@ -52,7 +52,7 @@ pub(super) fn autoencoder(
     let latents = inputs.optional_floats("z", latents)?;
     inputs.finish()?;
     let rename = |state| config.from_file(state);
-    let autoencoder = load(folder, |init| config.init(init), rename, device)?;
+    let autoencoder = folder.network(|init| config.init(init), rename, device)?;
     let mut outputs = StateDict::new();
     if let Some(images) = images {
         let moments = autoencoder.encode(images);
@@ -78,9 +78,8 @@ pub(super) fn encoder(
     let pixels = inputs.floats("pixel_values", pixels)?;
     inputs.finish()?;
     let encoder = config.load(folder.weights()?, device);
-    let encoder = encoder
-        .map_err(|source| ForwardError::Fit { path: folder.path.clone(), source })?
-        .no_grad();
+    let encoder =
+        encoder.map_err(|source| FolderError::Fit { path: folder.path.clone(), source })?.no_grad();
     let tokens = encoder.forward(pixels);
     let pooled = encoder.pooled(&tokens).map(|pooled| named("pooler_output", pooled));
     Ok([named("last_hidden_state", tokens)].into_iter().chain(pooled).collect())

@@ -9,13 +9,11 @@ mod inputs;
 mod text;
 
 use crate::interop::scheduler::{SchedulerConfig, SchedulerError, trajectory};
+use crate::models::ConfigError;
 use crate::models::denoiser::AddedError;
 use crate::models::text::InputError;
+use crate::models::weights::StateDict;
 use crate::models::weights::folder::{self, FolderError, ModelFolder};
-use crate::models::weights::{StateDict, WeightsError, consume_state_dict};
-use crate::models::{ConfigError, Init};
-use crate::random::Stream;
-use burn::module::Module;
 use burn::tensor::{Device, Tensor, TensorData};
 use inputs::{Inputs, Side};
 use serde::Deserialize;
@@ -103,29 +101,6 @@ fn class(folder: &ModelFolder) -> Result<String, ForwardError> {
     class.ok_or_else(|| json("it has neither _class_name nor model_type".into()))
 }
 
-/// The network that `build` builds, with the folder's weights under the names that `rename` gives them.
-fn load<M: Module>(
-    folder: &ModelFolder,
-    build: impl FnOnce(&mut Init) -> M,
-    rename: impl FnOnce(StateDict) -> StateDict,
-    device: &Device,
-) -> Result<M, ForwardError> {
-    fit(folder, build, rename(folder.weights()?), device)
-}
-
-/// The network that `build` builds, with the weights `state` of the folder.
-fn fit<M: Module>(
-    folder: &ModelFolder,
-    build: impl FnOnce(&mut Init) -> M,
-    state: StateDict,
-    device: &Device,
-) -> Result<M, ForwardError> {
-    // Every number comes from the file: the stream is never drawn from, but names the parameters.
-    let module = build(&mut Init::new(Stream::new(0, "forward"), device).deferred()).no_grad();
-    consume_state_dict(module, state)
-        .map_err(|source| ForwardError::Fit { path: folder.path.clone(), source })
-}
-
 fn named<const D: usize>(name: &str, tensor: Tensor<D>) -> (String, TensorData) {
     (name.to_owned(), tensor.into_data())
 }
@@ -174,14 +149,6 @@ pub enum ForwardError {
     /// Class labels and the like that do not fit the U-Net.
     #[error(transparent)]
     Added(#[from] AddedError),
-    /// The tensors in the weights are not those of the config.
-    #[error("{}", path.display())]
-    Fit {
-        /// The folder.
-        path: PathBuf,
-        /// Which tensors.
-        source: WeightsError,
-    },
     /// An input is not there.
     #[error("the input has no tensor {name}; it holds: {found}")]
     Missing {

@@ -1,7 +1,7 @@
 //! Networks over texts.
 
 use super::inputs::Inputs;
-use super::{ForwardError, fit, named};
+use super::{ForwardError, named};
 use crate::models::text::{BertConfig, ClipTextConfig};
 use crate::models::weights::StateDict;
 use crate::models::weights::folder::ModelFolder;
@@ -20,7 +20,7 @@ pub(super) fn clip(
     // Whether there is a projection shows in the file.
     let config = config.for_file(&state);
     let state = config.from_file(state);
-    let found = fit(folder, |init| config.init(init), state, device)?.forward(ids, mask)?;
+    let found = folder.fit(|init| config.init(init), state, device)?.forward(ids, mask)?;
     let projected = found.text_embeds.map(|embeds| named("text_embeds", embeds));
     let outputs = [
         named("last_hidden_state", found.last_hidden_state),
@@ -43,7 +43,7 @@ pub(super) fn bert(
     // Whether there is a pooler shows in the file.
     let config = config.for_file(&state);
     let state = config.from_file(state);
-    let found = fit(folder, |init| config.init(init), state, device)?.forward(ids, mask, types)?;
+    let found = folder.fit(|init| config.init(init), state, device)?.forward(ids, mask, types)?;
     let pooled = found.pooler_output.map(|pooled| named("pooler_output", pooled));
     Ok([named("last_hidden_state", found.last_hidden_state)].into_iter().chain(pooled).collect())
 }

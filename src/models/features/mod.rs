@@ -15,7 +15,6 @@ mod resize;
 
 pub use densenet::{XrayDenseNet, XrayDenseNetOutput};
 pub use densenet_config::XrayDenseNetConfig;
-pub use folder::{FeaturesError, weights_path};
 pub use inception::{InceptionV3Config, InceptionV3Features, Resizing};
 pub use lpips::{Lpips, LpipsConfig};
 

