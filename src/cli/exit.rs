@@ -5,6 +5,7 @@ use crate::data::catalog::CatalogError;
 use crate::data::file::{FileError, Refusal};
 use crate::data::ingest::{IngestError, SplitError};
 use crate::data::loader::{LoaderError, SampleError};
+use crate::data::mask::Misfit;
 use crate::data::picture::PictureError;
 use crate::data::radiographs::{Cause, RadiographError};
 use crate::data::secret::SecretError;
@@ -74,6 +75,7 @@ const CODES: &[(&str, Judge)] = &[
     ("data::ingest::split::SplitError", always::<SplitError, DAMAGED>),
     ("data::loader::error::LoaderError", |error| error.downcast_ref().map(loader)),
     ("data::loader::error::SampleError", always::<SampleError, DAMAGED>),
+    ("data::mask::Misfit", always::<Misfit, DAMAGED>),
     ("data::picture::PictureError", |error| error.downcast_ref().map(picture)),
     ("data::radiographs::Cause", |error| error.downcast_ref().map(cause)),
     ("data::radiographs::RadiographError", |error| {
@@ -153,7 +155,7 @@ fn file(error: &FileError) -> u8 {
 fn cause(cause: &Cause) -> u8 {
     match cause {
         Cause::Read(_) => FAILED,
-        Cause::Refused(_) => DAMAGED,
+        Cause::Refused(_) | Cause::Misfit(_) => DAMAGED,
     }
 }
 

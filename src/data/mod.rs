@@ -6,6 +6,7 @@ pub mod image;
 pub mod ingest;
 pub mod latents;
 pub mod loader;
+pub mod mask;
 mod patience;
 pub mod phantom;
 pub mod picture;

@@ -1,9 +1,10 @@
 //! The images of one split as squares, ready for a network.
 
 use super::catalog::{Entry, Location};
-use super::file::{self, FileError, Refusal};
-use super::image::{Rect, Square};
+use super::file::{self, FileError, Refusal, Window};
+use super::image::{Gray, Rect, Square};
 use super::loader::SampleError;
+use super::mask::{Mask, Misfit};
 use super::patience::patiently;
 use super::phantom;
 use half::f16;
@@ -55,6 +56,9 @@ pub enum Cause {
     /// The content is not what it was.
     #[error("{0}")]
     Refused(Refusal),
+    /// The mask is of another image.
+    #[error("{0}")]
+    Misfit(Misfit),
 }
 
 impl From<FileError> for Cause {
@@ -144,6 +148,32 @@ impl Radiographs {
         Ok(sample(slot.get_or_init(|| half)))
     }
 
+    /// Whether image number `index` has a mask.
+    pub fn has_mask(&self, index: usize) -> bool {
+        let entry = &self.entries[index];
+        entry.mask.is_some() || matches!(entry.location, Location::Phantom { .. })
+    }
+
+    /// Where the structure that is marked (the lungs, of phantoms) is on image number `index`; none where nothing is.
+    /// As patient as [`Self::get`].
+    pub fn mask(&self, index: usize) -> Result<Option<Mask>, RadiographError> {
+        let entry = &self.entries[index];
+        let gray = match (&entry.mask, &entry.location) {
+            (Some(path), _) => self.read(entry, path, &Window::Raw)?,
+            (None, Location::Phantom { seed, index }) => {
+                phantom::render(*seed, *index, self.size).lungs
+            }
+            (None, Location::File(_)) => return Ok(None),
+        };
+        let image = match &entry.location {
+            Location::Phantom { .. } => [gray.width, gray.height],
+            Location::File(_) => [entry.width as usize, entry.height as usize],
+        };
+        Mask::on_square(&gray, image, self.size)
+            .map(Some)
+            .map_err(|misfit| RadiographError { id: entry.id, source: Cause::Misfit(misfit) })
+    }
+
     /// Image number `index`, or none where it cannot be opened, which the log then says. An error once that is the
     /// case for more images than may be skipped.
     pub fn get_or_skip(&self, index: usize) -> Result<Option<Arc<Sample>>, RadiographError> {
@@ -178,13 +208,15 @@ impl Radiographs {
         let entry = &self.entries[index];
         let image = match &entry.location {
             Location::Phantom { seed, index } => phantom::render(*seed, *index, self.size).image,
-            Location::File(path) => {
-                let path = self.data_root.join(path);
-                patiently(|| file::read(&path, &entry.window), FileError::may_pass)
-                    .map_err(|error| RadiographError { id: entry.id, source: error.into() })?
-            }
+            Location::File(path) => self.read(entry, path, &entry.window)?,
         };
         Ok(Half::new(&image.to_square(self.size)))
+    }
+
+    fn read(&self, entry: &Entry, path: &Path, window: &Window) -> Result<Gray, RadiographError> {
+        let path = self.data_root.join(path);
+        patiently(|| file::read(&path, window), FileError::may_pass)
+            .map_err(|error| RadiographError { id: entry.id, source: error.into() })
     }
 }
 

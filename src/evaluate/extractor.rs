@@ -87,27 +87,33 @@ impl Extractor {
     }
 
     /// The network in the folder; none for the run's own.
-    pub fn open(&self, data_root: &Path, device: &Device) -> Result<Option<Network>, FolderError> {
+    pub fn open(
+        &self,
+        data_root: &Path,
+        device: &Device,
+    ) -> Result<Option<ForeignNetwork>, FolderError> {
         let Some(folder) = self.folder(data_root).transpose()? else { return Ok(None) };
         Ok(Some(match self {
             Self::InceptionV3 { resizing, .. } => {
                 let network = InceptionV3Features::from_folder(&folder, device)?;
-                Network::InceptionV3(Box::new(network), *resizing)
+                ForeignNetwork::InceptionV3(Box::new(network), *resizing)
             }
-            _ => Network::XrayDenseNet(Box::new(XrayDenseNet::from_folder(&folder, device)?)),
+            _ => {
+                ForeignNetwork::XrayDenseNet(Box::new(XrayDenseNet::from_folder(&folder, device)?))
+            }
         }))
     }
 }
 
 /// An opened network that is not the run's.
-pub enum Network {
+pub enum ForeignNetwork {
     /// For radiographs.
     XrayDenseNet(Box<XrayDenseNet>),
     /// For photographs, with what its images go through.
     InceptionV3(Box<InceptionV3Features>, Resizing),
 }
 
-impl Network {
+impl ForeignNetwork {
     /// As reports call it, before the hash of its weights.
     pub fn name(&self) -> String {
         match self {

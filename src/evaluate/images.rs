@@ -6,7 +6,7 @@ use crate::data::image::{Rect, Square};
 use crate::data::latents;
 use crate::data::radiographs::Radiographs;
 use crate::metric::{self, Area};
-use crate::sample::stage::{self, Sample};
+use crate::sample::stage::{self, SampleRow};
 use anyhow::Result;
 use rayon::prelude::*;
 use std::collections::{BTreeMap, BTreeSet};
@@ -35,7 +35,7 @@ pub(super) fn map_images<T: Send>(
 /// The images that the sample stage has drawn; read when they are asked for.
 pub struct Drawn {
     folder: PathBuf,
-    rows: Vec<Sample>,
+    rows: Vec<SampleRow>,
 }
 
 impl Drawn {
@@ -65,7 +65,7 @@ impl Drawn {
     /// is among them.
     pub(super) fn contents(&self, indices: &[usize], entries: &[Entry], size: usize) -> Vec<Area> {
         let keys = |&at: &usize| {
-            let Sample { source, source_2, .. } = &self.rows[at];
+            let SampleRow { source, source_2, .. } = &self.rows[at];
             let keys = [Some(source), source_2.as_ref()].into_iter().flatten();
             keys.filter_map(|key| u64::from_str_radix(key, 16).ok()).collect::<Vec<u64>>()
         };

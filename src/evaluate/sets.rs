@@ -1,7 +1,7 @@
 //! Real and generated images as each network sees them that measures a distance between the two sets.
 
 use super::evidence::Evidence;
-use super::extractor::{Extractor, Network};
+use super::extractor::{Extractor, ForeignNetwork};
 use super::finding::{Finding, Taken};
 use super::images::{self, READ_AHEAD, map_images};
 use super::subset;
@@ -175,7 +175,7 @@ struct Eye<'a> {
 
 enum Kind<'a> {
     Own(&'a Embedder),
-    Foreign(Network),
+    Foreign(ForeignNetwork),
 }
 
 impl<'a> Eye<'a> {

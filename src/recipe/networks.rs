@@ -14,7 +14,7 @@ use std::path::PathBuf;
 /// A network of a recipe: what it starts from, which of its weights are trainable, at which task, and for how long.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Network<From, Task> {
+pub struct NetworkSection<From, Task> {
     /// An architecture, whose weights are then random, or a folder of pretrained weights.
     pub from: From,
     /// Which pretrained weights are trainable: patterns over their names in the folder's file, in which `*` stands for
@@ -31,13 +31,13 @@ pub struct Network<From, Task> {
 }
 
 /// The image encoder, whose tokens guide the denoiser.
-pub type Encoder = Network<EncoderFrom, EncoderTask>;
+pub type Encoder = NetworkSection<EncoderFrom, EncoderTask>;
 
 /// The autoencoder, between images and latents.
-pub type Autoencoder = Network<AutoencoderFrom, AutoencoderTask>;
+pub type Autoencoder = NetworkSection<AutoencoderFrom, AutoencoderTask>;
 
 /// The denoiser of latents.
-pub type Denoiser = Network<DenoiserFrom, DenoiserTask>;
+pub type Denoiser = NetworkSection<DenoiserFrom, DenoiserTask>;
 
 /// What the image encoder starts from.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

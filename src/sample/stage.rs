@@ -27,7 +27,7 @@ const SHEET: usize = 32;
 
 /// One row of `samples.csv`: a synthetic image and what it inherits.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Sample {
+pub struct SampleRow {
     /// The image, relative to the table.
     pub file: String,
     /// Always true: nothing here is a real radiograph.
@@ -133,7 +133,7 @@ pub fn run(
 }
 
 /// Reads the table in `folder`.
-pub fn read_table(folder: &Path) -> Result<Vec<Sample>> {
+pub fn read_table(folder: &Path) -> Result<Vec<SampleRow>> {
     let path = folder.join(TABLE);
     let mut reader =
         csv::Reader::from_path(&path).with_context(|| format!("cannot read {}", path.display()))?;
@@ -144,7 +144,7 @@ pub fn read_table(folder: &Path) -> Result<Vec<Sample>> {
 }
 
 /// Reads the image of a row of the table in `folder`.
-pub fn read_image(folder: &Path, sample: &Sample) -> Result<Vec<f32>> {
+pub fn read_image(folder: &Path, sample: &SampleRow) -> Result<Vec<f32>> {
     Ok(file::read(&folder.join(&sample.file), &Window::Raw)?.pixels)
 }
 
@@ -160,7 +160,7 @@ fn row(
     guidance: f64,
     entries: &[Entry],
     patient_group: usize,
-) -> Sample {
+) -> SampleRow {
     let first = &entries[origin.sources[0]];
     let with = |label: Label| {
         let names: Vec<&str> = first
@@ -174,7 +174,7 @@ fn row(
     let key = |at: usize| {
         entries[at].hash[..8].iter().map(|byte| format!("{byte:02x}")).collect::<String>()
     };
-    Sample {
+    SampleRow {
         file,
         synthetic: true,
         strategy: origin.strategy.clone(),
@@ -214,7 +214,7 @@ fn sheet(
     Ok(picture::contact_sheet(&tiles, radiographs.size(), headings.len(), 2, &headings))
 }
 
-fn write_table(table: &[Sample], path: &Path) -> Result<()> {
+fn write_table(table: &[SampleRow], path: &Path) -> Result<()> {
     let mut writer = csv::Writer::from_writer(Vec::new());
     for row in table {
         writer.serialize(row)?;

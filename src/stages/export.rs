@@ -5,7 +5,7 @@ use crate::artifact;
 use crate::data::catalog::Catalog;
 use crate::data::latents::Scale;
 use crate::interop::export::{
-    self, Card, ExportError, Measured, Model, Network, Origin, Part, Weights,
+    self, Card, ExportError, Measured, OnDisk, Package, Part, Weights, WeightsFrom,
 };
 use crate::models::autoencoder::AutoencoderKlConfig;
 use crate::models::denoiser::DenoiserConfig;
@@ -49,7 +49,7 @@ impl Run {
     /// # Errors
     ///
     /// When a network is not trained yet, or was trained from inputs that have changed since.
-    pub fn model(&self, weights: Weights) -> Result<Model> {
+    pub fn model(&self, weights: Weights) -> Result<Package> {
         // All are looked for before any is read, so that what is missing first is named first.
         let given = &self.networks;
         let encoder = match given.encoder.given() {
@@ -90,11 +90,11 @@ impl Run {
             origins: [
                 encoder.origin(),
                 autoencoder.origin(),
-                base.as_ref().map_or(Origin::Trained, origin),
+                base.as_ref().map_or(WeightsFrom::Trained, origin),
             ],
             measured: self.measured()?,
         };
-        Ok(Model {
+        Ok(Package {
             image_size: latent_side * given.autoencoder.config().factor(),
             patch_size: given.encoder.config().patch_size(),
             factor: given.autoencoder.config().factor(),
@@ -102,7 +102,7 @@ impl Run {
             input: given.input.clone(),
             autoencoder: autoencoder.part::<AutoencoderKlConfig>("", "")?,
             base,
-            denoiser: Network { config: network, weights: denoiser.file(weights), prefix: "" },
+            denoiser: OnDisk { config: network, weights: denoiser.file(weights), prefix: "" },
             diffusion: denoiser.part("/diffusion")?,
             tokens: self.recipe.condition.tokens,
             scale,
@@ -180,7 +180,7 @@ enum Source<'a> {
 impl Source<'_> {
     fn part<C: DeserializeOwned>(&self, pointer: &str, prefix: &'static str) -> Result<Part<C>> {
         Ok(match self {
-            Self::Trained(trained) => Part::Trained(Network {
+            Self::Trained(trained) => Part::Trained(OnDisk {
                 config: trained.part(pointer)?,
                 weights: trained.file(Weights::Ema),
                 prefix,
@@ -196,16 +196,16 @@ impl Source<'_> {
         }
     }
 
-    fn origin(&self) -> Origin {
+    fn origin(&self) -> WeightsFrom {
         match self {
-            Self::Trained(_) => Origin::Trained,
+            Self::Trained(_) => WeightsFrom::Trained,
             Self::Given(folder) => origin(folder),
         }
     }
 }
 
 /// Whose weights a folder holds, and under which licence, as far as it says.
-fn origin(folder: &ModelFolder) -> Origin {
+fn origin(folder: &ModelFolder) -> WeightsFrom {
     let name = folder.path.file_name().unwrap_or_default().to_string_lossy();
     let named = |field: &str| {
         let config: Value = serde_json::from_str(&folder.config).unwrap_or_default();
@@ -215,7 +215,7 @@ fn origin(folder: &ModelFolder) -> Origin {
     let card = fs::read_to_string(folder.path.join("README.md")).unwrap_or_default();
     let licence = card.lines().take(50).find_map(|line| line.trim().strip_prefix("license:"));
     let licence = licence.map(|licence| licence.trim().to_owned()).or_else(|| named("license"));
-    Origin::Loaded {
+    WeightsFrom::Loaded {
         from: format!("the folder {name}"),
         licence: licence.unwrap_or_else(|| "not stated in the folder; ask whoever made it".into()),
     }

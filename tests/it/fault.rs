@@ -20,7 +20,7 @@ use std::sync::LazyLock;
 #[must_use]
 pub(crate) fn faulty(command: &mut Command, rules: &str) -> bool {
     let Some(shim) = &*SHIM else {
-        eprintln!("not tested: failing disks need Linux and a C compiler called cc");
+        crate::unrun::unrun("Linux and a C compiler called cc");
         return false;
     };
     command.env("LD_PRELOAD", shim).env("UMBRA_FAULTS", rules);

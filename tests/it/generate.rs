@@ -89,15 +89,19 @@ fn what_cannot_be_drawn_is_refused_and_nothing_is_left() {
         assert!(!out.exists());
     };
     let nowhere = home.path().join("nowhere");
-    refused(&mut generate(&nowhere, &[input.clone()], &out), 2, "is no run");
-    refused(generate(&run, &[input.clone()], &out).args(["--guidance", "-1"]), 2, "'-1'");
+    refused(&mut generate(&nowhere, std::slice::from_ref(&input), &out), 2, "is no run");
     refused(
-        generate(&run, &[input.clone()], &out).arg("--guidance=-1"),
+        generate(&run, std::slice::from_ref(&input), &out).args(["--guidance", "-1"]),
+        2,
+        "'-1'",
+    );
+    refused(
+        generate(&run, std::slice::from_ref(&input), &out).arg("--guidance=-1"),
         2,
         "--guidance is -1; expected a number from 0 up",
     );
     refused(
-        generate(&run, &[input.clone()], &out).args(["--steps", "0"]),
+        generate(&run, std::slice::from_ref(&input), &out).args(["--steps", "0"]),
         2,
         "--steps is 0; expected 1 to 1000",
     );
@@ -110,9 +114,17 @@ fn what_cannot_be_drawn_is_refused_and_nothing_is_left() {
     let config = exported.join("condition/config.json");
     let text = fs::read_to_string(&config).unwrap();
     fs::write(&config, text.replace("\"Flow\"", "\"Epsilon\"")).unwrap();
-    refused(&mut generate(&exported, &[input.clone()], &out), 3, "condition/config.json");
+    refused(
+        &mut generate(&exported, std::slice::from_ref(&input), &out),
+        3,
+        "condition/config.json",
+    );
     fs::remove_dir_all(run.join("denoiser")).unwrap();
-    refused(&mut generate(&run, &[input.clone()], &out), 2, "has no trained denoiser yet");
+    refused(
+        &mut generate(&run, std::slice::from_ref(&input), &out),
+        2,
+        "has no trained denoiser yet",
+    );
 
     fs::create_dir(&out).unwrap();
     let taken = ended(&mut generate(&run, &[input], &out));

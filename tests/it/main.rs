@@ -20,6 +20,7 @@ mod interrupt;
 mod kill;
 mod layers;
 mod loader;
+mod masks;
 mod metric_speed;
 mod models;
 mod models_speed;
@@ -30,6 +31,7 @@ mod steering;
 mod store;
 mod telemetry;
 mod tiny;
+mod unrun;
 mod walk;
 mod weights;
 

@@ -13,7 +13,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use umbra::data::catalog::{Catalog, Entry, Label, Split};
 use umbra::recipe::Recipe;
-use umbra::sample::stage::{Sample, read_table};
+use umbra::sample::stage::{SampleRow, read_table};
 use umbra::telemetry::metrics;
 
 fn run() -> PathBuf {
@@ -78,7 +78,7 @@ fn no_key_of_a_patient_leaves_the_catalog() {
     assert!(holds_key(format!("patient {key}").as_bytes()), "the search finds digits too");
 }
 
-fn labels_of(row: &Sample) -> BTreeMap<String, Label> {
+fn labels_of(row: &SampleRow) -> BTreeMap<String, Label> {
     let names = |text: &str, label| -> Vec<(String, Label)> {
         text.split('|')
             .filter(|name| !name.is_empty())

@@ -12,7 +12,7 @@ pub struct Entry {
     /// Row number in this catalog file. Another ingest of the same data may number rows differently.
     pub id: i64,
     /// Name of the dataset the image comes from.
-    pub source: String,
+    pub dataset: String,
     /// Where the pixels come from.
     pub location: Location,
     /// Whose image it is.

@@ -337,7 +337,7 @@ fn read_entry(row: &Row<'_>) -> Result<Entry, ReadError> {
     let hash: Option<[u8; 32]> = row.get("hash")?;
     Ok(Entry {
         id: row.get("id")?,
-        source: row.get("dataset")?,
+        dataset: row.get("dataset")?,
         location,
         patient: PatientKey(row.get("patient")?),
         view: row.get("view")?,

@@ -2,7 +2,7 @@
 
 use crate::data::catalog::{PatientKey, Split};
 use crate::data::section::Fractions;
-use crate::data::source::{Listed, Origin};
+use crate::data::source::{Listed, ListedAt};
 use crate::random::Stream;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -15,10 +15,10 @@ use std::collections::{BTreeMap, BTreeSet};
 )]
 pub struct SplitError {
     /// One image of the patient.
-    first: Box<Origin>,
+    first: Box<ListedAt>,
     first_split: Split,
     /// Another one.
-    second: Box<Origin>,
+    second: Box<ListedAt>,
     second_split: Split,
 }
 

@@ -1,6 +1,6 @@
 //! A folder of images, and nothing else known about them.
 
-use super::{Ground, Listed, Listing, Origin, SourceError, below_root, last_name};
+use super::{Ground, Listed, ListedAt, Listing, SourceError, below_root, last_name};
 use crate::data::catalog::Location;
 use crate::data::secret::PatientSecret;
 use serde::{Deserialize, Serialize};
@@ -55,7 +55,7 @@ impl Folder {
             return Err(SourceError::Empty { path: below });
         }
         let dataset = last_name(&below);
-        let origin = Origin::whole(&format!("the folder {}", below.display()));
+        let origin = ListedAt::whole(&format!("the folder {}", below.display()));
         let describe = |file| self.describe(&dataset, &below, file, &origin, secret);
         let images = walk.files.into_iter().map(describe).collect();
         Ok(Listing { images, passed_over: walk.passed_over })
@@ -66,7 +66,7 @@ impl Folder {
         dataset: &str,
         below: &Path,
         file: PathBuf,
-        origin: &Origin,
+        origin: &ListedAt,
         secret: &PatientSecret,
     ) -> Listed {
         let within = file.strip_prefix(below).unwrap_or(&file);

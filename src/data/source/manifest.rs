@@ -6,7 +6,7 @@ mod quotes;
 
 pub use columns::Columns;
 
-use super::{Ground, Listing, Origin, SourceError, below_root};
+use super::{Ground, ListedAt, Listing, SourceError, below_root};
 use columns::Places;
 use csv::StringRecord;
 use quotes::Quotes;
@@ -47,7 +47,7 @@ impl Manifest {
         let mut reader = open(ground.data_root, &table)?;
         let header = header(&mut reader, &table)?;
         let places = Places::find(&self.columns, &table, &header)?;
-        let origin = Origin::whole(&table.display().to_string());
+        let origin = ListedAt::whole(&table.display().to_string());
         let mut images = Vec::new();
         let mut said = Vec::new();
         let mut first_row_of = BTreeMap::new();

@@ -62,7 +62,7 @@ pub(crate) struct Listed {
     pub(crate) dataset: String,
     pub(crate) location: Location,
     /// Who says so.
-    pub(crate) origin: Origin,
+    pub(crate) origin: ListedAt,
     /// Whose image it is, as far as the source knows.
     pub(crate) patient: PatientKey,
     /// True where a DICOM file itself says whose it is; then `patient` is for files of other formats.
@@ -76,12 +76,12 @@ pub(crate) struct Listed {
 
 /// Where an image is listed. May be shown: it has the recipe's words and a number, and no path of an image.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Origin {
+pub(crate) struct ListedAt {
     source: Arc<str>,
     row: Option<u64>,
 }
 
-impl Origin {
+impl ListedAt {
     /// Something in `source`, and nothing closer is known.
     fn whole(source: &str) -> Self {
         Self { source: source.into(), row: None }
@@ -93,7 +93,7 @@ impl Origin {
     }
 }
 
-impl fmt::Display for Origin {
+impl fmt::Display for ListedAt {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.row {
             Some(row) => write!(f, "row {row} of {}", self.source),

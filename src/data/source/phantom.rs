@@ -1,6 +1,6 @@
 //! Synthetic chest radiographs: no files, no patients, no permission needed.
 
-use super::{Listed, Origin};
+use super::{Listed, ListedAt};
 use crate::data::catalog::{Location, PatientKey};
 use crate::data::phantom;
 use crate::faults::demand;
@@ -27,7 +27,7 @@ impl Phantoms {
     }
 
     pub(super) fn list(&self, seed: u64) -> Vec<Listed> {
-        let origin = Origin::whole("the phantoms");
+        let origin = ListedAt::whole("the phantoms");
         (0..self.images)
             .map(|index| Listed {
                 dataset: "phantom".to_owned(),

@@ -184,7 +184,7 @@ fn asked(entries: &[&Entry], num_train: usize, section: &Neighbours, stream: Str
     let names: Vec<&String> =
         names.filter(|name| section.labels.is_empty() || section.labels.contains(name)).collect();
     let is_told = |entry: &Entry| {
-        section.dataset.as_ref().is_none_or(|name| *name == entry.source)
+        section.dataset.as_ref().is_none_or(|name| *name == entry.dataset)
             && names.iter().any(|&name| known(entry.labels.get(name)).is_some())
     };
     let told: Vec<usize> = (0..entries.len()).filter(|&row| is_told(entries[row])).collect();

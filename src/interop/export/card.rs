@@ -1,6 +1,6 @@
 //! The model card: what a stranger must know before using the weights.
 
-use super::{Model, Part, Weights, condition};
+use super::{Package, Part, Weights, condition};
 use crate::data::catalog::Counts;
 use serde_json::{Map, Value};
 use std::fmt::Write as _;
@@ -19,14 +19,14 @@ pub struct Card {
     /// Images that the encoder, the autoencoder and the denoiser have seen, counted over all passes.
     pub images_seen: [u64; 3],
     /// Where the weights of these three come from, in the same order.
-    pub origins: [Origin; 3],
+    pub origins: [WeightsFrom; 3],
     /// The report of the run.
     pub measured: Measured,
 }
 
 /// Where a network's weights come from.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Origin {
+pub enum WeightsFrom {
     /// The run itself, from random numbers.
     Trained,
     /// Somebody else's weights.
@@ -51,7 +51,7 @@ pub enum Measured {
 const NEAREST_TRAIN: &str = "nearest_train";
 
 /// `README.md` for `model`.
-pub(super) fn markdown(model: &Model) -> String {
+pub(super) fn markdown(model: &Package) -> String {
     let card = &model.card;
     let [summary, parts] = [summary(model), parts(card)];
     let (data, metrics, memorisation) = (data(&card.counts), metrics(card), memorisation(card));
@@ -116,7 +116,7 @@ machine.
     )
 }
 
-fn summary(model: &Model) -> String {
+fn summary(model: &Package) -> String {
     let card = &model.card;
     let unet = &model.denoiser.config;
     let weights = match card.weights {
@@ -165,8 +165,10 @@ fn parts(card: &Card) -> String {
     let names = ["encoder", "vae", "unet and condition"];
     for ((name, images), origin) in names.iter().zip(card.images_seen).zip(&card.origins) {
         let (from, licence) = match origin {
-            Origin::Trained => ("trained here, from random weights", "for its makers to choose"),
-            Origin::Loaded { from, licence } => (&from[..], &licence[..]),
+            WeightsFrom::Trained => {
+                ("trained here, from random weights", "for its makers to choose")
+            }
+            WeightsFrom::Loaded { from, licence } => (&from[..], &licence[..]),
         };
         let images = grouped(images);
         push(&mut text, format_args!("| {name} | {images} | {} | {} |", cell(from), cell(licence)));
@@ -301,9 +303,9 @@ mod tests {
             weights: Weights::Ema,
             images_seen: [640, 960, 1280],
             origins: [
-                Origin::Loaded { from: "folder dino".into(), licence: "Apache-2.0".into() },
-                Origin::Trained,
-                Origin::Trained,
+                WeightsFrom::Loaded { from: "folder dino".into(), licence: "Apache-2.0".into() },
+                WeightsFrom::Trained,
+                WeightsFrom::Trained,
             ],
             measured,
         }

@@ -1,6 +1,6 @@
 //! What lies between encoder and U-Net, which no library has: its config, for `sample.py`.
 
-use super::Model;
+use super::Package;
 use crate::data::file::Window;
 use crate::diffusion::Diffusion;
 use crate::models::condition::{ConditionConfig, LAYER_NORM_EPS, Tokens};
@@ -8,7 +8,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 /// The `config.json`. The weights beside it are `norm`, `projection`, and the learned tokens `always` and `null`.
-pub(super) fn config(model: &Model) -> Value {
+pub(super) fn config(model: &Package) -> Value {
     let ConditionConfig { num_tokens, token_width, width } = model.denoiser.config.condition;
     json!({
         "recipe": model.card.name,

@@ -8,7 +8,7 @@ mod condition;
 mod encoder;
 mod open;
 
-pub use card::{Card, Measured, Origin};
+pub use card::{Card, Measured, WeightsFrom};
 pub use open::open;
 
 use crate::artifact;
@@ -36,7 +36,7 @@ const SAMPLE: &str = include_str!("sample.py");
 
 /// All that goes into the folder.
 #[derive(Debug, Clone)]
-pub struct Model {
+pub struct Package {
     /// What sees the images: the teacher's backbone.
     pub encoder: Part<VitConfig>,
     /// How an image reaches it.
@@ -44,7 +44,7 @@ pub struct Model {
     /// What makes images of latents.
     pub autoencoder: Part<AutoencoderKlConfig>,
     /// What makes latents of noise.
-    pub denoiser: Network<DenoiserConfig>,
+    pub denoiser: OnDisk<DenoiserConfig>,
     /// What its U-Net was before it was tuned, if it was.
     pub base: Option<ModelFolder>,
     /// As the denoiser was trained.
@@ -69,14 +69,14 @@ pub struct Model {
 #[derive(Debug, Clone)]
 pub enum Part<C> {
     /// Trained by the run.
-    Trained(Network<C>),
+    Trained(OnDisk<C>),
     /// A folder that the recipe names: it goes into the export as it is, byte for byte.
     Given(ModelFolder),
 }
 
 /// A network on disk.
 #[derive(Debug, Clone)]
-pub struct Network<C> {
+pub struct OnDisk<C> {
     /// Its sizes.
     pub config: C,
     /// The safetensors file.
@@ -159,7 +159,7 @@ pub enum ExportError {
 ///
 /// When something is at `folder` already, when diffusers or transformers have no class for a part (before
 /// anything is written), or when weights cannot be read or written.
-pub fn diffusers(model: &Model, folder: &Path) -> Result<()> {
+pub fn diffusers(model: &Package, folder: &Path) -> Result<()> {
     let Diffusion { schedule, objective, .. } = &model.diffusion;
     let scheduler = from_umbra(schedule, objective)
         .map_err(|_| ExportError::NoScheduler { schedule: schedule.name(), objective: *objective })?
@@ -239,9 +239,9 @@ fn index(scheduler: &Value, encoder: &Value, autoencoder: &Value) -> Value {
 ///
 /// The denoiser sees (latent − mean) / std, which is what diffusers makes of its two factors:
 /// (latent − `shift_factor`) · `scaling_factor`. A given one has brought these factors with it.
-fn autoencoder(model: &Model) -> Result<Value> {
+fn autoencoder(model: &Package) -> Result<Value> {
     match &model.autoencoder {
-        Part::Trained(Network { config, .. }) => {
+        Part::Trained(OnDisk { config, .. }) => {
             let config = AutoencoderKlConfig {
                 scaling_factor: 1.0 / model.scale.std,
                 shift_factor: Some(model.scale.mean),
@@ -275,7 +275,7 @@ fn copy(given: &ModelFolder, to: &Path) -> Result<()> {
 }
 
 /// The network's tensors by its own names.
-fn read<C>(network: &Network<C>) -> Result<StateDict> {
+fn read<C>(network: &OnDisk<C>) -> Result<StateDict> {
     let state = weights_file::read(&network.weights, NonFinite::Refuse)?;
     Ok(below(&state, network.prefix))
 }

@@ -14,7 +14,7 @@ use umbra::data::file::{self, Window};
 use umbra::data::phantom;
 use umbra::data::picture::{Depth, gray_png};
 use umbra::diffusion::guidance::guide;
-use umbra::interop::export::{Model, Network, Part, Weights};
+use umbra::interop::export::{OnDisk, Package, Part, Weights};
 use umbra::models::Init;
 use umbra::models::denoiser::Denoiser;
 use umbra::models::encoder::{Embedder, normalise};
@@ -112,7 +112,7 @@ fn check(python: &Path, run: &Path, home: &Path) {
 }
 
 /// What umbra computes with `model`, of the picture that it writes to `image` and of another.
-fn numbers(model: &Model, image: &Path) -> BTreeMap<String, TensorData> {
+fn numbers(model: &Package, image: &Path) -> BTreeMap<String, TensorData> {
     let device = Device::flex();
     let mut init = Init::new(Stream::new(1, "unused"), &device).deferred();
     let (Part::Trained(encoder), Part::Trained(autoencoder)) = (&model.encoder, &model.autoencoder)
@@ -190,7 +190,7 @@ fn numbers(model: &Model, image: &Path) -> BTreeMap<String, TensorData> {
     .into()
 }
 
-fn load<C, M: Module>(network: &Network<C>, fresh: M) -> M {
+fn load<C, M: Module>(network: &OnDisk<C>, fresh: M) -> M {
     let state = weights_file::read(&network.weights, NonFinite::Refuse).unwrap();
     let named = |(name, data): (String, TensorData)| {
         Some((name.strip_prefix(network.prefix)?.to_owned(), data))

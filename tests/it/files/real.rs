@@ -165,7 +165,7 @@ fn outcome(row: &BTreeMap<String, String>, path: &Path) -> Outcome {
 fn real_data() -> Option<PathBuf> {
     let root = std::env::var_os("UMBRA_REAL_DATA").map(PathBuf::from);
     if root.is_none() {
-        eprintln!("skipped: UMBRA_REAL_DATA is not set");
+        crate::unrun::unrun("UMBRA_REAL_DATA is not set");
     }
     root
 }

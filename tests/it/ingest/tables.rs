@@ -23,7 +23,7 @@ fn labels_have_three_values() {
     let first = &entries["set/images/0.png"];
     assert_eq!(first.mask.as_deref(), Some(Path::new("set/images/4.png")));
     assert_eq!((first.width, first.height, first.view.as_deref()), (24, 16, Some("PA")));
-    assert_eq!(first.source, "one");
+    assert_eq!(first.dataset, "one");
     assert_ne!(first.patient, entries["set/images/4.png"].patient, "two datasets, two patients");
 }
 

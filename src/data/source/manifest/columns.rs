@@ -1,6 +1,6 @@
 //! Which column of a table means what, and what a row says.
 
-use super::super::{Listed, Origin, SourceError, below_root, last_name};
+use super::super::{Listed, ListedAt, SourceError, below_root, last_name};
 use super::labels::Said;
 use crate::data::catalog::{Location, Split};
 use crate::data::secret::PatientSecret;
@@ -118,7 +118,7 @@ impl Places {
         record: &StringRecord,
         data_root: &Path,
         table: &Path,
-        origin: Origin,
+        origin: ListedAt,
         secret: &PatientSecret,
     ) -> Result<Listed, String> {
         let folder = table.parent().unwrap_or(Path::new(""));

@@ -419,7 +419,7 @@ mod tests {
         ] {
             let steps = |round| {
                 let mut task = task();
-                task.dino.centering = centering.clone();
+                task.dino.centering = centering;
                 task.dino.koleo = koleo;
                 let step = |first_image| Step { first_image, round, is_taken: true };
                 train(&mut task, &[step(0), step(6)])
