@@ -4,6 +4,7 @@
 //! what survives.
 
 pub mod adamw;
+pub mod adapt;
 pub mod checkpoint;
 pub mod ema;
 mod learner;

@@ -20,20 +20,34 @@ pub fn state_dict<M: Module>(module: &M) -> BTreeMap<String, TensorData> {
 ///
 /// Fails, naming every tensor at fault, unless names and shapes are exactly the module's.
 pub fn load_state_dict<M: Module>(module: M, state: &StateDict) -> Result<M, WeightsError> {
-    check_fit(&module, state)?;
-    Ok(fill(module, &mut |name| state[name].clone()))
+    load_part(module, state, |_| true)
+}
+
+/// The same for a part of the parameters: those whose name `is_part` must be exactly those of `state`, the others stay.
+pub fn load_part<M: Module>(
+    module: M,
+    state: &StateDict,
+    is_part: impl Fn(&str) -> bool,
+) -> Result<M, WeightsError> {
+    check_fit(&module, state, is_part)?;
+    Ok(fill(module, &mut |name| state.get(name).cloned()))
 }
 
 /// The same for a state that nobody needs afterwards: each tensor is let go as soon as it is in its place, so
 /// that a large network is never held twice.
 pub fn consume_state_dict<M: Module>(module: M, mut state: StateDict) -> Result<M, WeightsError> {
-    check_fit(&module, &state)?;
-    Ok(fill(module, &mut |name| state.remove(name).expect("names were compared")))
+    check_fit(&module, &state, |_| true)?;
+    Ok(fill(module, &mut |name| state.remove(name)))
 }
 
-/// Fails unless names and shapes of `state` are exactly the module's.
-fn check_fit<M: Module>(module: &M, state: &StateDict) -> Result<(), WeightsError> {
-    let expected = shapes(module);
+/// Fails unless names and shapes of `state` are exactly those of the module's parameters that are part of it.
+fn check_fit<M: Module>(
+    module: &M,
+    state: &StateDict,
+    is_part: impl Fn(&str) -> bool,
+) -> Result<(), WeightsError> {
+    let mut expected = shapes(module);
+    expected.retain(|name, _| is_part(name));
     let mut fault = Mismatch::default();
     for (name, shape) in &expected {
         match state.get(name) {
@@ -53,7 +67,7 @@ fn check_fit<M: Module>(module: &M, state: &StateDict) -> Result<(), WeightsErro
     if fault == Mismatch::default() { Ok(()) } else { Err(WeightsError::Mismatch(fault)) }
 }
 
-fn fill<M: Module>(module: M, take: &mut dyn FnMut(&str) -> TensorData) -> M {
+fn fill<M: Module>(module: M, take: &mut dyn FnMut(&str) -> Option<TensorData>) -> M {
     module.map(&mut Fill { path: Path::default(), take })
 }
 
@@ -254,7 +268,7 @@ impl Question for Gradient<'_> {
 
 struct Fill<'a> {
     path: Path,
-    take: &'a mut dyn FnMut(&str) -> TensorData,
+    take: &'a mut dyn FnMut(&str) -> Option<TensorData>,
 }
 
 impl ModuleMapper for Fill<'_> {
@@ -267,7 +281,7 @@ impl ModuleMapper for Fill<'_> {
     }
 
     fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
-        let data = (self.take)(&self.path.name());
+        let Some(data) = (self.take)(&self.path.name()) else { return param };
         let tensor = Tensor::from_data(data.convert::<f32>(), &param.lazy_device());
         let id = param.id;
         param.transform_for_load(tensor, id)
