@@ -23,12 +23,12 @@ use std::path::{Path, PathBuf};
 /// The format's version: raised when an old recipe would mean something else.
 pub const SCHEMA: u32 = 2;
 
-/// What is told of a recipe of the first schema.
-const SCHEMA_1: &str = "schema is 1; expected 2, in which every network has one shape: `encoder: Train(vit: …, dino: …, \
-                        train: …)` is `encoder: (from: Vit(…), task: Dino(…), train: (…))`, likewise the autoencoder with \
-                        `from: Kl(…), task: Reconstruct(…)` and the denoiser with `from: Unet(…), task: Denoise(…)`; \
-                        the top level's `diffusion` is the denoiser's task, its `train` the denoiser's; \
-                        `Weights(folder: …)` is `(from: Folder(path: …))`";
+/// What is told to who has a recipe of the first schema.
+const SHAPE: &str = "schema 2, in which every network has one shape: `encoder: Train(vit: …, dino: …, train: …)` is \
+                     `encoder: (from: Vit(…), task: Dino(…), train: (…))`, likewise the autoencoder with \
+                     `from: Kl(…), task: Reconstruct(…)` and the denoiser with `from: Unet(…), task: Denoise(…)`; \
+                     the top level's `diffusion` is the denoiser's task, its `train` the denoiser's; \
+                     `Weights(folder: …)` is `(from: Folder(path: …))`";
 
 /// The one field that is read before all others.
 #[derive(Deserialize)]
@@ -153,12 +153,21 @@ impl Recipe {
     /// Reads a recipe's text; `path` is for messages.
     pub fn parse(text: &str, path: &Path) -> Result<Self, RecipeError> {
         if let Ok(Header { schema: Some(1) }) = syntax().from_str(text) {
-            return Err(RecipeError::Faults { path: path.into(), faults: vec![SCHEMA_1.into()] });
+            let faults = vec![format!("schema is 1; expected {SHAPE}")];
+            return Err(RecipeError::Faults { path: path.into(), faults });
         }
         syntax().from_str(text).map_err(|error| {
             let ron::error::Position { line, col: column } = error.span.start;
             let source_line = text.lines().nth(line.saturating_sub(1)).unwrap_or_default();
-            parse_error(path, (line, column), error.code.to_string(), source_line)
+            let what = match &error.code {
+                ron::Error::ExpectedDifferentStructName { found, .. }
+                    if ["Train", "Weights", "Unet"].contains(&found.as_str()) =>
+                {
+                    format!("`{found}` is of schema 1; expected {SHAPE}")
+                }
+                code => code.to_string(),
+            };
+            parse_error(path, (line, column), what, source_line)
         })
     }
 

@@ -13,7 +13,7 @@ use std::path::PathBuf;
 
 /// A network of a recipe: what it starts from, which of its weights are trainable, at which task, and for how long.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, rename = "Network")]
 pub struct NetworkSection<From, Task> {
     /// An architecture, whose weights are then random, or a folder of pretrained weights.
     pub from: From,
