@@ -51,7 +51,9 @@ impl Extractor {
         let images = self.most_images();
         let opened = folder.and_then(|folder| match self {
             Self::InceptionV3 { .. } => folder.parsed(InceptionV3Config::from_json).map(drop),
-            _ => folder.parsed(XrayDenseNetConfig::from_json).map(drop),
+            Self::Own | Self::XrayDenseNet { .. } => {
+                folder.parsed(XrayDenseNetConfig::from_json).map(drop)
+            }
         });
         let too_few = demand(images >= 2, "images", images, "at least 2");
         // The whole chain: what is wrong stands at its end.
@@ -98,7 +100,7 @@ impl Extractor {
                 let network = InceptionV3Features::from_folder(&folder, device)?;
                 ForeignNetwork::InceptionV3(Box::new(network), *resizing)
             }
-            _ => {
+            Self::Own | Self::XrayDenseNet { .. } => {
                 ForeignNetwork::XrayDenseNet(Box::new(XrayDenseNet::from_folder(&folder, device)?))
             }
         }))

@@ -50,33 +50,13 @@ impl Run {
     ///
     /// When a network is not trained yet, or was trained from inputs that have changed since.
     pub fn model(&self, weights: Weights) -> Result<Package> {
-        // All are looked for before any is read, so that what is missing first is named first.
         let given = &self.networks;
-        let encoder = match given.encoder.given() {
-            Some(pinned) => Source::Given(&pinned.folder),
-            None => Source::Trained(self.trained(ENCODER)?),
-        };
-        let autoencoder = match given.autoencoder.given() {
-            Some(pinned) => Source::Given(&pinned.folder),
-            None => Source::Trained(self.trained(AUTOENCODER)?),
-        };
-        let denoiser = self.trained(DENOISER)?;
-        self.survey(EVALUATE)?;
-        if let Source::Trained(encoder) = &encoder {
-            self.must_be_current(ENCODER, encoder)?;
-        }
-        if let Source::Trained(autoencoder) = &autoencoder {
-            self.must_be_current(AUTOENCODER, autoencoder)?;
-        }
-        self.must_be_current(DENOISER, &denoiser)?;
-
+        let (encoder, autoencoder, denoiser) = self.belonging(None)?;
         let network: DenoiserConfig = denoiser.part("/network")?;
         let scale: Scale = denoiser.part("/latent/scale")?;
         let [_, latent_side, _]: [usize; 3] = denoiser.part("/latent/shape")?;
-        let base = match &given.denoiser.start {
-            Start::Random => None,
-            Start::Pretrained { weights, .. } => Some(weights.folder.clone()),
-        };
+        let base = started_from(&given.denoiser.start);
+        let autoencoder_base = given.autoencoder.training().and_then(|it| started_from(&it.start));
         let card = Card {
             name: self.recipe.name.clone(),
             recipe: self.resolved.clone(),
@@ -89,8 +69,8 @@ impl Run {
             ],
             origins: [
                 encoder.origin(),
-                autoencoder.origin(),
-                base.as_ref().map_or(WeightsFrom::Trained, origin),
+                autoencoder_base.map_or_else(|| autoencoder.origin(), origin),
+                base.map_or(WeightsFrom::Trained, origin),
             ],
             measured: self.measured()?,
         };
@@ -101,7 +81,7 @@ impl Run {
             encoder: encoder.part::<VitConfig>("/network", "backbone.")?,
             input: given.input.clone(),
             autoencoder: autoencoder.part::<AutoencoderKlConfig>("", "")?,
-            base,
+            base: base.cloned(),
             denoiser: OnDisk { config: network, weights: denoiser.file(weights), prefix: "" },
             diffusion: denoiser.part("/diffusion")?,
             tokens: self.recipe.condition.tokens,
@@ -113,13 +93,7 @@ impl Run {
 
     /// The run's networks, ready to draw; the denoiser's weights from `checkpoint`, or from the newest.
     fn ready(&self, checkpoint: Option<&Path>) -> Result<sample::Model> {
-        let denoiser = match checkpoint {
-            Some(folder) => {
-                artifact::verify(folder)?;
-                Trained { header: checkpoint::header(folder)?, folder: folder.to_owned() }
-            }
-            None => self.trained(DENOISER)?,
-        };
+        let (_, _, denoiser) = self.belonging(checkpoint)?;
         let config: DenoiserConfig = denoiser.part("/network")?;
         let fresh = config.init(&mut self.init("denoiser").deferred()).no_grad();
         let state = checkpoint::weights(&denoiser.folder, "ema")?;
@@ -137,6 +111,35 @@ impl Run {
             window: self.recipe.data.window,
             device: self.place.device.clone(),
         })
+    }
+
+    /// Encoder, autoencoder and denoiser, this one from `checkpoint` or from the newest. All are looked for before any is
+    /// read, so that what is missing first is named first. Fails unless they belong together.
+    fn belonging(&self, checkpoint: Option<&Path>) -> Result<(Source<'_>, Source<'_>, Trained)> {
+        let encoder = match self.networks.encoder.given() {
+            Some(pinned) => Source::Given(&pinned.folder),
+            None => Source::Trained(self.trained(ENCODER)?),
+        };
+        let autoencoder = match self.networks.autoencoder.given() {
+            Some(pinned) => Source::Given(&pinned.folder),
+            None => Source::Trained(self.trained(AUTOENCODER)?),
+        };
+        let denoiser = match checkpoint {
+            Some(folder) => {
+                artifact::verify(folder)?;
+                Trained { header: checkpoint::header(folder)?, folder: folder.to_owned() }
+            }
+            None => self.trained(DENOISER)?,
+        };
+        self.survey(EVALUATE)?;
+        if let Source::Trained(encoder) = &encoder {
+            self.must_be_current(ENCODER, encoder)?;
+        }
+        if let Source::Trained(autoencoder) = &autoencoder {
+            self.must_be_current(AUTOENCODER, autoencoder)?;
+        }
+        self.must_be_current(DENOISER, &denoiser)?;
+        Ok((encoder, autoencoder, denoiser))
     }
 
     fn trained(&self, stage: &'static str) -> Result<Trained> {
@@ -201,6 +204,14 @@ impl Source<'_> {
             Self::Trained(_) => WeightsFrom::Trained,
             Self::Given(folder) => origin(folder),
         }
+    }
+}
+
+/// The folder that a training started from, if it did.
+fn started_from(start: &Start) -> Option<&ModelFolder> {
+    match start {
+        Start::Random => None,
+        Start::Pretrained { weights, .. } => Some(&weights.folder),
     }
 }
 

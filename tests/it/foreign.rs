@@ -114,6 +114,14 @@ fn a_decoder_of_the_reference_is_tuned_over_its_frozen_encoder() {
     let report = fs::read(run.join("report.json")).unwrap();
     let report: serde_json::Value = serde_json::from_slice(&report).unwrap();
     assert!(report["condition_fidelity"]["top1"].is_number(), "{report:#}");
+    // Whose weights it began with, and under which licence, is not forgotten.
+    let model = home.path().join("model");
+    let mut export = umbra();
+    export.arg("export").arg(&run).args(["--to", "diffusers"]).arg(&model);
+    done(export.arg("--data-root").arg(home.path()));
+    let card = fs::read_to_string(model.join("README.md")).unwrap();
+    let row = card.lines().find(|line| line.starts_with("| vae | ")).unwrap();
+    assert!(row.starts_with("| vae | 32 | the folder vae | not stated in the folder"), "{row}");
     let wrong = fs::read_to_string(&path).unwrap().replace("post_quant_conv.*", "post_quant.*");
     fs::write(&path, wrong).unwrap();
     let refused = ended(&mut command(home.path(), "check"));

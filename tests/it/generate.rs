@@ -119,6 +119,16 @@ fn what_cannot_be_drawn_is_refused_and_nothing_is_left() {
         3,
         "condition/config.json",
     );
+    // Networks that do not belong together any more draw nothing, from one checkpoint neither.
+    let recipe = fs::read_to_string(run.join("recipe.ron")).unwrap();
+    let changed = recipe.replacen("objective: Flow", "objective: Velocity", 1);
+    assert_ne!(changed, recipe);
+    fs::write(run.join("recipe.ron"), changed).unwrap();
+    for model in [run.clone(), newest(&run, "denoiser")] {
+        let stale = "denoiser in";
+        refused(&mut generate(&model, std::slice::from_ref(&input), &out), 2, stale);
+    }
+    fs::write(run.join("recipe.ron"), recipe).unwrap();
     fs::remove_dir_all(run.join("denoiser")).unwrap();
     refused(
         &mut generate(&run, std::slice::from_ref(&input), &out),
