@@ -40,6 +40,7 @@ use burn::{
     module::Module,
     tensor::{Device, Tensor},
 };
+use std::ops::Range;
 use std::sync::Arc;
 
 /// Backbone and head: the student, and as its average the teacher.
@@ -88,8 +89,10 @@ pub struct DinoTask {
     pub center: Center,
 }
 
-/// What crosses a batch of B images.
+/// What crosses a batch of B images, and what would otherwise be put together twice.
 pub struct Shared {
+    /// Both global views, [2, B, S, S].
+    globals: Tensor<4>,
     /// The teacher's probabilities for both global views, [2, B, K].
     targets: Tensor<3>,
     /// KoLeo of the whole batch, where it is more than a round.
@@ -120,15 +123,22 @@ fn koleo_of_views(embeddings: Tensor<3>) -> Tensor<1> {
     view(0) + view(1)
 }
 
-/// What `of` makes of each round, [2b, N] view by view, as [2, B, N] of the whole batch.
-fn rows<'a>(
-    rounds: impl Iterator<Item = &'a [Item]>,
-    of: impl Fn(&'a [Item]) -> Tensor<2>,
-) -> Tensor<3> {
-    let made = rounds.map(|round| {
-        let rows = of(round);
+/// Some of the images of `globals` [2, B, S, S], as a network sees them: [2b, 1, S, S], all first views, then all second
+/// ones.
+fn of_images(globals: &Tensor<4>, images: Range<usize>) -> Tensor<4> {
+    let [_, _, side, _] = globals.dims();
+    let rows = 2 * images.len();
+    globals.clone().slice_dim(1, images).reshape([rows, 1, side, side])
+}
+
+/// What `of` makes of `round` images of `globals` at a time, [2b, N] view by view, as [2, B, N] of all of them.
+fn rows(globals: &Tensor<4>, round: usize, of: impl Fn(Tensor<4>) -> Tensor<2>) -> Tensor<3> {
+    let [_, batch, ..] = globals.dims();
+    let made = (0..batch).step_by(round).map(|first| {
+        let images = first..(first + round).min(batch);
+        let rows = of(of_images(globals, images.clone()));
         let [_, width] = rows.dims();
-        rows.reshape([2, round.len(), width])
+        rows.reshape([2, images.len(), width])
     });
     Tensor::cat(made.collect(), 1)
 }
@@ -158,12 +168,12 @@ impl Samples for Viewed {
 }
 
 impl DinoTask {
-    /// Both global views of all `items`, [2B, 1, S, S]: all first views, then all second ones.
+    /// Both global views of `items`, [2, B, S, S].
     fn globals(&self, items: &[Item]) -> Tensor<4> {
         let size = self.dino.views.global_size.unwrap_or(self.train.size());
         let views =
             (0..2).flat_map(|view| items.iter().map(move |item| &item.views.globals[view][..]));
-        stack(views, size, &self.device)
+        stack(views, size, &self.device).reshape([2, items.len(), size, size])
     }
 
     fn teacher_temperature(&self, progress: Progress) -> f64 {
@@ -205,9 +215,9 @@ impl Task for DinoTask {
         progress: Progress,
     ) -> Shared {
         let batch = items.len();
-        let scores = rows(items.chunks(round), |micro| {
-            teacher.head.forward(teacher.embed(self.globals(micro)), false)
-        });
+        let globals = self.globals(items);
+        let scores =
+            rows(&globals, round, |views| teacher.head.forward(teacher.embed(views), false));
         let scores = scores.flatten::<2>(0, 1); // [2B, K]
         let temperature = self.teacher_temperature(progress);
         let targets = match self.dino.centering {
@@ -223,10 +233,9 @@ impl Task for DinoTask {
         let [_, prototypes] = targets.dims();
         let spread = (self.dino.koleo > 0.0 && round < batch).then(|| {
             let student = student.valid();
-            let embeddings = rows(items.chunks(round), |micro| student.embed(self.globals(micro)));
-            Spread::of(embeddings)
+            Spread::of(rows(&globals, round, |views| student.embed(views)))
         });
-        Shared { targets: targets.reshape([2, batch, prototypes]), spread }
+        Shared { globals, targets: targets.reshape([2, batch, prototypes]), spread }
     }
 
     fn loss(
@@ -247,7 +256,8 @@ impl Task for DinoTask {
         let mut parts = vec![("train/teacher_entropy", loss::entropy(targets.clone()))];
 
         let frozen = progress.images_seen < self.dino.freeze_prototypes;
-        let embeddings = student.embed(Tensor::from_inner(self.globals(items))); // [2B, D]
+        let globals = of_images(&shared.globals, first..first + batch);
+        let embeddings = student.embed(Tensor::from_inner(globals)); // [2B, D]
         let mut scores = vec![student.head.forward(embeddings.clone(), frozen)];
         if num_local > 0 {
             let locals = (0..num_local)
