@@ -1,5 +1,7 @@
 //! Where tensors live: `cpu` or `cuda:0`, as `--device` writes it. The only file that knows back ends.
 
+#[cfg(feature = "cuda")]
+use crate::engine::nvidia::libraries::{self, Library, Name};
 use burn::tensor::Device;
 
 /// Why a device cannot be used.
@@ -47,15 +49,15 @@ fn cuda(name: &str, _index: usize) -> Result<Device, DeviceError> {
 #[cfg(feature = "cuda")]
 fn cuda(name: &str, index: usize) -> Result<Device, DeviceError> {
     let unavailable = |reason: String| DeviceError::Unavailable { name: name.to_owned(), reason };
-    let count = probe::num_gpus().map_err(|reason| unavailable(reason.to_owned()))?;
+    let count = crate::engine::nvidia::driver::num_gpus()
+        .map_err(|fault| unavailable(fault.to_string()))?;
     if index >= count {
         return Err(unavailable(format!("this machine has {count} GPU(s), numbered from 0")));
     }
-    if probe::open(&["libnvrtc.so", "libnvrtc.so.13", "libnvrtc.so.12"]).is_none() {
-        return Err(unavailable(
-            "libnvrtc, which compiles the kernels, is not found (install the CUDA toolkit's runtime compiler and set CUDA_PATH)".into(),
-        ));
+    for library in [Name::Nvrtc, Name::Cudnn, Name::CublasLt] {
+        Library::open(library).map_err(|fault| unavailable(fault.to_string()))?;
     }
+    find_headers();
     settle_runtime();
     Ok(Device::cuda(index))
 }
@@ -76,41 +78,15 @@ fn settle_runtime() {
     let _ = CubeClRuntimeConfig::try_set(config);
 }
 
+/// cubecl's own kernels include CUDA's headers, which it looks for under `CUDA_PATH`.
 #[cfg(feature = "cuda")]
-mod probe {
-    #![allow(unsafe_code)] // dlopen and two calls into the driver: the only way to ask it anything.
-
-    use std::ffi::{CString, c_int, c_uint, c_void};
-
-    /// Opens the first library that loads; it stays loaded, burn opens it again.
-    pub(super) fn open(names: &[&str]) -> Option<*mut c_void> {
-        names.iter().find_map(|name| {
-            let name = CString::new(*name).ok()?;
-            // SAFETY: a NUL-terminated name; loading NVIDIA's libraries runs only their own initialisers.
-            let handle = unsafe { libc::dlopen(name.as_ptr(), libc::RTLD_NOW) };
-            (!handle.is_null()).then_some(handle)
-        })
-    }
-
-    /// How many GPUs the driver shows.
-    pub(super) fn num_gpus() -> Result<usize, &'static str> {
-        let missing = "the NVIDIA driver (libcuda) is not installed";
-        let library = open(&["libcuda.so.1", "libcuda.so"]).ok_or(missing)?;
-        // SAFETY: both symbols have had these signatures since CUDA 2.0; null is checked before use.
-        unsafe {
-            let init = libc::dlsym(library, c"cuInit".as_ptr());
-            let get_count = libc::dlsym(library, c"cuDeviceGetCount".as_ptr());
-            if init.is_null() || get_count.is_null() {
-                return Err(missing);
-            }
-            let init: extern "C" fn(c_uint) -> c_int = std::mem::transmute(init);
-            let get_count: extern "C" fn(*mut c_int) -> c_int = std::mem::transmute(get_count);
-            let mut count = 0;
-            if init(0) != 0 || get_count(&mut count) != 0 {
-                return Err("the NVIDIA driver finds no usable GPU");
-            }
-            Ok(usize::try_from(count).unwrap_or(0))
-        }
+#[allow(unsafe_code)] // The environment is the only way to tell it.
+fn find_headers() {
+    if std::env::var_os("CUDA_PATH").is_none()
+        && let Some(folder) = libraries::headers()
+    {
+        // SAFETY: devices are opened at the start of a command, before it starts threads that read the environment.
+        unsafe { std::env::set_var("CUDA_PATH", folder) };
     }
 }
 

@@ -20,6 +20,7 @@
 //!
 //! | room | what is in it |
 //! |---|---|
+//! | [`engine`] | the operations that decide the speed, for CPU and GPU, with their gradients |
 //! | [`random`] | draws as a function of (seed, stream, position) |
 //! | [`device`] | `cpu`, `cuda:0` |
 //! | [`faults`] | what is wrong with a recipe, in one dialect |
@@ -66,6 +67,7 @@ pub mod cli;
 pub mod data;
 pub mod device;
 pub mod diffusion;
+pub mod engine;
 pub mod evaluate;
 pub mod faults;
 pub mod interop;

@@ -96,6 +96,10 @@ pub(super) enum Verb {
     Forward(Forward),
     /// Time a training step of the U-Net of Stable Diffusion 1.5 here.
     Bench(Bench),
+    /// List what there is to compute with here: GPUs, NVIDIA's libraries, MPI; and what to install.
+    Doctor(Doctor),
+    /// Compare every operation of a device, forward and backward, with the CPU. The first thing to run on a new card.
+    Parity(Parity),
     /// List stores and checkpoints that nobody refers to; remove them with --yes.
     Clean(Clean),
     /// Open the image that is named on stdin, in a process that may die of it. For ingest alone.
@@ -249,12 +253,32 @@ pub(super) struct Bench {
     /// A network of 25 million parameters instead.
     #[arg(long)]
     pub(super) tiny: bool,
+    /// Time every operation of one more step, each waited for. On a GPU only.
+    #[arg(long)]
+    pub(super) operations: bool,
     /// Steps before timing.
     #[arg(long, default_value_t = 3)]
     pub(super) warm_up: usize,
     /// Steps timed; the median counts.
     #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u16).range(1..).map(usize::from))]
     pub(super) iterations: usize,
+}
+
+#[derive(Debug, Clone, clap::Args)]
+pub(super) struct Doctor {
+    /// Print one JSON document on stdout.
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+#[derive(Debug, Clone, clap::Args)]
+pub(super) struct Parity {
+    /// Which device: cuda:N.
+    #[arg(long, default_value = "cuda:0")]
+    pub(super) device: String,
+    /// Print one JSON document on stdout.
+    #[arg(long)]
+    pub(super) json: bool,
 }
 
 #[derive(Debug, Clone, clap::Args)]

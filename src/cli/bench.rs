@@ -3,6 +3,7 @@
 use super::args::Bench;
 use super::exit;
 use crate::device;
+use crate::engine;
 use crate::models::denoiser::UnetConfig;
 use crate::models::weights::num_parameters;
 use crate::models::{Compute, Init};
@@ -61,8 +62,10 @@ pub(super) fn bench(bench: &Bench) -> Result<u8> {
     }
     drop(valid);
     let mut loss_value = f64::NAN;
+    let mut calls = 0;
     for _ in 0..bench.warm_up + bench.iterations {
         let start = Instant::now();
+        let calls_before = engine::calls();
         let prediction = unet.forward(noisy.clone(), timesteps.clone(), context.clone());
         let loss = (prediction - target.clone()).square().mean();
         sync()?;
@@ -71,13 +74,23 @@ pub(super) fn bench(bench: &Bench) -> Result<u8> {
         gradients.add(&unet, loss.backward());
         sync()?;
         let backward_done = start.elapsed().as_secs_f64();
-        let (next, _) = optimizer.step(unet, gradients, 1e-4);
+        let (next, _, _) = optimizer.step(unet, None, gradients, 1e-4);
         unet = next;
         sync()?;
+        calls = engine::calls() - calls_before;
         loss_value = f64::from(loss.inner().into_scalar::<f32>());
         let done = start.elapsed().as_secs_f64();
         steps.push([forward_done, backward_done - forward_done, done - backward_done]);
     }
+    let operations = bench.operations.then(|| {
+        engine::time_calls(true);
+        let prediction = unet.forward(noisy.clone(), timesteps.clone(), context.clone());
+        let loss = (prediction - target.clone()).square().mean();
+        let mut gradients = GradientSum::default();
+        gradients.add(&unet, loss.backward());
+        let _ = optimizer.step(unet, None, gradients, 1e-4);
+        table(engine::time_calls(false))
+    });
     let first = steps[0].iter().sum::<f64>();
     let part = |at: usize| median(steps[bench.warm_up..].iter().map(|step| step[at]).collect());
     let step = median(steps[bench.warm_up..].iter().map(|step| step.iter().sum()).collect());
@@ -96,10 +109,27 @@ pub(super) fn bench(bench: &Bench) -> Result<u8> {
         "step_ms": 1e3 * step,
         "images_per_second": bench.batch as f64 / step,
         "tflops": 3.0 * flops as f64 * bench.batch as f64 / step / 1e12,
+        "engine_calls": calls,
         "last_loss": loss_value,
+        "operations": operations,
     });
     writeln!(std::io::stdout().lock(), "{document}")?;
     Ok(exit::DONE)
+}
+
+/// What a step is made of, the longest first.
+fn table(timings: std::collections::BTreeMap<String, engine::Timing>) -> Vec<serde_json::Value> {
+    let mut rows: Vec<_> = timings.into_iter().collect();
+    rows.sort_by(|(_, a), (_, b)| b.seconds.total_cmp(&a.seconds));
+    let row = |(name, timing): (String, engine::Timing)| {
+        json!({
+            "operation": name,
+            "calls": timing.calls,
+            "ms": 1e3 * timing.seconds,
+            "tflops": timing.flops as f64 / timing.seconds / 1e12,
+        })
+    };
+    rows.into_iter().map(row).collect()
 }
 
 fn normal<const D: usize>(name: &str, shape: [usize; D], device: &Device) -> Tensor<D> {

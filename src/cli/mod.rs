@@ -4,12 +4,14 @@ mod args;
 mod bench;
 mod check;
 mod clean;
+mod doctor;
 mod exit;
 mod export;
 mod forward;
 mod generate;
 mod inspect;
 mod limits;
+mod parity;
 mod probe;
 mod run;
 
@@ -58,6 +60,8 @@ pub fn main() -> ExitCode {
         Verb::Inspect(inspect) => inspect::inspect(inspect),
         Verb::Forward(args) => forward::forward(args),
         Verb::Bench(bench) => bench::bench(bench),
+        Verb::Doctor(doctor) => doctor::doctor(doctor),
+        Verb::Parity(parity) => parity::parity(parity),
         Verb::Clean(clean) => clean::clean(clean),
         Verb::Open => probe::probe(),
     };

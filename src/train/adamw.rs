@@ -2,7 +2,10 @@
 //! what a long training needs around it (accumulation, global-norm clipping, a guard against
 //! numbers that are none, exact saving).
 
-use super::parameters::{flat_values, former_names, map_flat_values, take_flat_gradients};
+use super::parameters::{
+    flat_values, former_names, put_flat_values, take_flat_gradients, take_flat_values,
+};
+use crate::engine::descent::{self, Descent, Moving, Parameter};
 use crate::faults::demand;
 use burn::{
     module::Module,
@@ -105,17 +108,6 @@ impl GradientSum {
         }
         self.rounds += 1;
     }
-
-    /// Norm of the mean gradient: the only number read back from the device.
-    fn norm(&self) -> f64 {
-        let squares: Vec<Tensor<1>> =
-            self.by_name.values().map(|sum| sum.clone().square().sum()).collect();
-        if squares.is_empty() {
-            return 0.0;
-        }
-        let total: f32 = Tensor::cat(squares, 0).sum().into_scalar();
-        f64::from(total).sqrt() / f64::from(self.rounds.max(1))
-    }
 }
 
 impl AdamW {
@@ -129,29 +121,78 @@ impl AdamW {
         self.config.weight_decay = weight_decay;
     }
 
-    /// One step down the mean of `gradients`.
+    /// One step down the mean of `gradients`, and `average` after it, of which each value keeps the share `decay`.
     ///
     /// A parameter without gradient stays as it is and does not decay, as in torch. Waits for the
-    /// device once, for the norm.
+    /// device once, for the norm, when all is queued.
     pub fn step<M: Module>(
         &mut self,
         module: M,
+        average: Option<(M, f64)>,
         gradients: GradientSum,
         learning_rate: f64,
-    ) -> (M, Step) {
-        let norm = gradients.norm();
-        if !norm.is_finite() {
-            return (module, Step::Skipped);
+    ) -> (M, Option<M>, Step) {
+        let AdamWConfig { beta1, beta2, epsilon, weight_decay, clip_norm } = self.config;
+        let GradientSum { by_name: mut sums, rounds } = gradients;
+        if sums.is_empty() {
+            return (module, average.map(|(average, _)| average), Step::Applied { norm: 0.0 });
         }
-        // torch.nn.utils.clip_grad_norm_ has this 1e-6.
-        let clip = self.config.clip_norm.map_or(1.0, |most| (most / (norm + 1e-6)).min(1.0));
-        let scale = clip / f64::from(gradients.rounds.max(1));
-        let mut sums = gradients.by_name;
-        let module = map_flat_values(module, &mut |name, rank, value| match sums.remove(name) {
-            Some(sum) => self.descend(name, value, sum, scale, learning_rate, rank >= 2),
-            None => value,
-        });
-        (module, Step::Applied { norm })
+        let (module, values) = take_flat_values(module);
+        let decay = average.as_ref().map_or(0.0, |(_, decay)| *decay);
+        let (hollow, mut averages) = match average {
+            Some((average, _)) => {
+                let (hollow, averages) = take_flat_values(average);
+                (Some(hollow), averages)
+            }
+            None => (None, BTreeMap::new()),
+        };
+        let mut names = Vec::with_capacity(values.len());
+        let mut parameters = Vec::with_capacity(values.len());
+        for (name, (rank, value)) in values {
+            let gradient = sums.remove(&name).map(|sum| {
+                let Moments { mean, square, steps } =
+                    self.moments.remove(&name).unwrap_or_else(|| Moments {
+                        mean: value.zeros_like(),
+                        square: value.zeros_like(),
+                        steps: 0,
+                    });
+                let correction = |beta: f64| 1.0 - beta.powf((steps + 1) as f64);
+                let corrections = [correction(beta1), correction(beta2)];
+                let weight_decay = if rank >= 2 { weight_decay } else { 0.0 };
+                (steps, Moving { sum, mean, square, weight_decay, corrections })
+            });
+            let (steps, gradient) = gradient.unzip();
+            let average = averages.remove(&name).map(|(_, average)| average);
+            names.push((name, steps));
+            parameters.push(Parameter { value, gradient, average });
+        }
+        let descent = Descent {
+            rounds,
+            clip_norm: clip_norm.unwrap_or(f64::INFINITY),
+            learning_rate,
+            betas: [beta1, beta2],
+            epsilon,
+            decay,
+        };
+        let (parameters, norm) = descent::descend(parameters, &descent);
+        let norm = f64::from(norm.into_scalar::<f32>());
+        let is_applied = norm.is_finite();
+        let (mut values, mut averages) = (BTreeMap::new(), BTreeMap::new());
+        for ((name, steps), parameter) in names.into_iter().zip(parameters) {
+            if let (Some(steps), Some(moving)) = (steps, parameter.gradient) {
+                let Moving { mean, square, .. } = moving;
+                let steps = steps + u64::from(is_applied);
+                // A parameter whose every step was left out has no moments yet.
+                if steps > 0 {
+                    self.moments.insert(name.clone(), Moments { mean, square, steps });
+                }
+            }
+            averages.extend(parameter.average.map(|average| (name.clone(), average)));
+            values.insert(name, parameter.value);
+        }
+        let module = put_flat_values(module, values);
+        let average = hollow.map(|hollow| put_flat_values(hollow, averages));
+        (module, average, if is_applied { Step::Applied { norm } } else { Step::Skipped })
     }
 
     /// Everything to save, exact to the bit: `mean.*` and `square.*` (flat, f32) and `steps.*` of each
@@ -210,36 +251,6 @@ impl AdamW {
         }
         self.moments = moments;
         Ok(())
-    }
-
-    /// The gradient is `sum` · `scale`; the scale is folded into the factors of the moments.
-    fn descend(
-        &mut self,
-        name: &str,
-        value: Tensor<1>,
-        sum: Tensor<1>,
-        scale: f64,
-        learning_rate: f64,
-        decays: bool,
-    ) -> Tensor<1> {
-        let AdamWConfig { beta1, beta2, epsilon, weight_decay, .. } = self.config;
-        let Moments { mean, square, steps } = self.moments.remove(name).unwrap_or_else(|| {
-            let zeros = value.zeros_like();
-            Moments { mean: zeros.clone(), square: zeros, steps: 0 }
-        });
-        let steps = steps + 1;
-        let square = square.mul_scalar(beta2)
-            + sum.clone().square().mul_scalar((1.0 - beta2) * scale * scale);
-        let mean = mean.mul_scalar(beta1) + sum.mul_scalar((1.0 - beta1) * scale);
-        let correction = |beta: f64| 1.0 - beta.powf(steps as f64);
-        let root = square.clone().sqrt().div_scalar(correction(beta2).sqrt()).add_scalar(epsilon);
-        let step = (mean.clone() / root).mul_scalar(learning_rate / correction(beta1));
-        self.moments.insert(name.to_owned(), Moments { mean, square, steps });
-        if decays && weight_decay > 0.0 {
-            value.mul_scalar(1.0 - learning_rate * weight_decay) - step
-        } else {
-            value - step
-        }
     }
 }
 

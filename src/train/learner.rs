@@ -1,8 +1,8 @@
 //! What learns: weights with their average and their optimizer, saved under one name.
 
+use super::Train;
 use super::adamw::{AdamW, GradientSum, Step};
 use super::checkpoint::Parts;
-use super::{Train, ema};
 use crate::models::weights;
 use anyhow::Result;
 use burn::module::Module;
@@ -12,8 +12,8 @@ use burn::module::Module;
 pub struct Learner<M> {
     /// What its files are called by; the only one of a procedure needs no name.
     name: Option<&'static str>,
-    model: M,
-    ema: M,
+    /// The weights, and their average. Nobody else holds them while a step changes them.
+    weights: Option<[M; 2]>,
     optimizer: AdamW,
 }
 
@@ -34,45 +34,57 @@ impl<M: Module + Clone> Learner<M> {
         // Weights are drawn when first used; the average draws them, and the model takes the same numbers.
         let ema = fresh.valid();
         let model = ema.clone().train();
-        Self { name, model, ema, optimizer: AdamW::new(plan.optimizer.clone()) }
+        let optimizer = AdamW::new(plan.optimizer.clone());
+        Self { name, weights: Some([model, ema]), optimizer }
     }
 
     /// The weights, which know their gradients.
     pub fn model(&self) -> &M {
-        &self.model
+        &self.weights()[0]
     }
 
     /// Their average, which knows none.
     pub fn ema(&self) -> &M {
-        &self.ema
+        &self.weights()[1]
     }
 
     /// Takes a step down the mean of `gradients`, and the average after it; neither, where they are not finite.
     pub fn step(&mut self, gradients: GradientSum, stride: Stride) -> Step {
         self.optimizer.set_weight_decay(stride.weight_decay);
-        let model = std::mem::replace(&mut self.model, self.ema.clone());
-        let (model, step) = self.optimizer.step(model, gradients, stride.learning_rate);
-        self.model = model;
-        if let Step::Applied { .. } = step {
-            self.ema = ema::blend(self.ema.clone(), &self.model, stride.ema_decay);
-        }
+        let [model, ema] = self.take();
+        let (model, ema, step) = self.optimizer.step(
+            model,
+            Some((ema, stride.ema_decay)),
+            gradients,
+            stride.learning_rate,
+        );
+        self.weights = ema.map(|ema| [model, ema]);
         step
     }
 
     /// Puts all that it needs to go on into `parts`.
     pub fn save(&self, parts: &mut Parts) {
-        parts.insert(self.part("model"), weights::state_dict(&self.model));
-        parts.insert(self.part("ema"), weights::state_dict(&self.ema));
+        parts.insert(self.part("model"), weights::state_dict(self.model()));
+        parts.insert(self.part("ema"), weights::state_dict(self.ema()));
         parts.insert(self.part("optimizer"), self.optimizer.state_dict());
     }
 
     /// Takes back what [`Learner::save`] gave. Fails where a part is missing or of another network.
     pub fn load(&mut self, parts: &Parts) -> Result<()> {
-        let model = std::mem::replace(&mut self.model, self.ema.clone());
-        self.model = weights::load_state_dict(model, parts.get(&self.part("model"))?)?;
-        self.ema = weights::load_state_dict(self.ema.clone(), parts.get(&self.part("ema"))?)?;
-        self.optimizer.load_state_dict(&self.model, parts.get(&self.part("optimizer"))?)?;
+        let [model, ema] = self.weights().clone();
+        let model = weights::load_state_dict(model, parts.get(&self.part("model"))?)?;
+        let ema = weights::load_state_dict(ema, parts.get(&self.part("ema"))?)?;
+        self.optimizer.load_state_dict(&model, parts.get(&self.part("optimizer"))?)?;
+        self.weights = Some([model, ema]);
         Ok(())
+    }
+
+    fn weights(&self) -> &[M; 2] {
+        self.weights.as_ref().expect("weights are away only inside of `step`")
+    }
+
+    fn take(&mut self) -> [M; 2] {
+        self.weights.take().expect("weights are away only inside of `step`")
     }
 
     fn part(&self, what: &str) -> String {

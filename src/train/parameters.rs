@@ -24,14 +24,17 @@ pub(super) fn take_flat_gradients<M: Module>(
     taken.by_name
 }
 
-/// Replaces every float parameter by `map(name, rank, value)` of its flat, plain value.
-///
-/// The new values are leaves of the graph where the old ones were.
-pub(super) fn map_flat_values<M: Module>(
-    module: M,
-    map: &mut dyn FnMut(&str, usize, Tensor<1>) -> Tensor<1>,
-) -> M {
-    module.map(&mut Mapped { path: Path::default(), map })
+/// Takes the flat, plain value of every float parameter out of `module`, by name and with its rank: nobody else holds it
+/// then, so it may be changed in place. [`put_flat_values`] makes the module whole again.
+pub(super) fn take_flat_values<M: Module>(module: M) -> (M, BTreeMap<String, (usize, Tensor<1>)>) {
+    let mut take = Take { path: Path::default(), taken: BTreeMap::new(), nothing: None };
+    let hollow = module.map(&mut take);
+    (hollow, take.taken)
+}
+
+/// The other way. The values are leaves of the graph where the old ones were.
+pub(super) fn put_flat_values<M: Module>(module: M, values: BTreeMap<String, Tensor<1>>) -> M {
+    module.map(&mut Put { path: Path::default(), values })
 }
 
 /// The names of parameters as optimizer states had them that were saved before their names were those of the weights,
@@ -112,12 +115,13 @@ impl ModuleVisitor for TakenGradients<'_> {
     }
 }
 
-struct Mapped<'a> {
+struct Take {
     path: Path,
-    map: &'a mut dyn FnMut(&str, usize, Tensor<1>) -> Tensor<1>,
+    taken: BTreeMap<String, (usize, Tensor<1>)>,
+    nothing: Option<Tensor<1>>,
 }
 
-impl ModuleMapper for Mapped<'_> {
+impl ModuleMapper for Take {
     fn enter_module(&mut self, name: &str, container: &str) {
         self.path.enter(name, container);
     }
@@ -127,17 +131,51 @@ impl ModuleMapper for Mapped<'_> {
     }
 
     fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
-        let (id, value, mapper) = param.consume();
-        let (shape, learns) = (value.shape(), value.is_require_grad());
-        // A parameter must keep the strategy of the device it was made on.
-        let checkpointing = value.gradient_checkpointing_strategy();
-        let mapped = (self.map)(&self.path.name(), D, flat(value.inner()));
-        let mut value: Tensor<D> = mapped.reshape(shape);
-        if let Some(strategy) = checkpointing {
-            value = Tensor::from_inner(value)
-                .with_gradient_checkpointing_strategy(strategy)
-                .set_require_grad(learns);
-        }
-        Param::from_mapped_value(id, value, mapper)
+        replace(param, |value| {
+            let (shape, device) = (value.shape(), value.device());
+            self.taken.insert(self.path.name(), (D, flat(value)));
+            let nothing = self.nothing.get_or_insert_with(|| Tensor::zeros([1], &device));
+            nothing.clone().reshape([1; D]).expand(shape)
+        })
     }
+}
+
+struct Put {
+    path: Path,
+    values: BTreeMap<String, Tensor<1>>,
+}
+
+impl ModuleMapper for Put {
+    fn enter_module(&mut self, name: &str, container: &str) {
+        self.path.enter(name, container);
+    }
+
+    fn exit_module(&mut self, _name: &str, _container: &str) {
+        self.path.exit();
+    }
+
+    fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+        replace(param, |hollow| match self.values.remove(&self.path.name()) {
+            Some(value) => value.reshape(hollow.shape()),
+            None => hollow,
+        })
+    }
+}
+
+/// The parameter with another plain value; a leaf of the graph if it was one.
+fn replace<const D: usize>(
+    param: Param<Tensor<D>>,
+    map: impl FnOnce(Tensor<D>) -> Tensor<D>,
+) -> Param<Tensor<D>> {
+    let (id, value, mapper) = param.consume();
+    let learns = value.is_require_grad();
+    // A parameter must keep the strategy of the device it was made on.
+    let checkpointing = value.gradient_checkpointing_strategy();
+    let mut value = map(value.inner());
+    if let Some(strategy) = checkpointing {
+        value = Tensor::from_inner(value)
+            .with_gradient_checkpointing_strategy(strategy)
+            .set_require_grad(learns);
+    }
+    Param::from_mapped_value(id, value, mapper)
 }

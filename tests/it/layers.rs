@@ -5,7 +5,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// The modules from the ground up. Those on one line do not know each other.
-const LAYERS: [&[&str]; 9] = [
+const LAYERS: [&[&str]; 10] = [
+    &["engine"],
     &["random", "device", "faults", "interrupt", "artifact"],
     &["telemetry", "metric", "diffusion"],
     &["data"],

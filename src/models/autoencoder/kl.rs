@@ -313,11 +313,12 @@ struct SpatialAttention {
 impl SpatialAttention {
     fn forward(&self, x: Tensor<4>) -> Tensor<4> {
         let [b, c, h, w] = x.dims();
-        let tokens = self.group_norm.forward(x.clone()).reshape([b, c, h * w]).swap_dims(1, 2);
+        let tokens =
+            self.group_norm.forward(x.clone()).permute([0, 2, 3, 1]).reshape([b, h * w, c]);
         let [q, k, v] = [&self.to_q, &self.to_k, &self.to_v]
             .map(|part| split_heads(part.forward(tokens.clone()), 1));
         let tokens = self.to_out[0].forward(merge_heads(attention(q, k, v)));
-        x + tokens.swap_dims(1, 2).reshape([b, c, h, w])
+        x + tokens.reshape([b, h, w, c]).permute([0, 3, 1, 2])
     }
 
     fn flops(&self, n: usize) -> u64 {

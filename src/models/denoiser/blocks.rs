@@ -4,7 +4,7 @@ use super::UnetConfig;
 use super::transformer::SpatialTransformer;
 use super::unet_config::MidBlockKind;
 use crate::models::Init;
-use crate::models::layers::{Downsample, Resnet, Upsample};
+use crate::models::layers::{Downsample, Resnet, Upsample, concat};
 use burn::module::Module;
 use burn::tensor::Tensor;
 
@@ -131,7 +131,7 @@ impl UpBlock {
     ) -> Tensor<4> {
         for (at, resnet) in self.resnets.iter().enumerate() {
             let skip = skips.pop().expect("one output was kept for every residual block here");
-            x = resnet.forward(Tensor::cat(vec![x, skip], 1), Some(time));
+            x = resnet.forward(concat(x, skip), Some(time));
             if let Some(transformer) = self.attentions.get(at) {
                 x = transformer.forward(x, context);
             }

@@ -1,10 +1,9 @@
 //! The way into and out of a spatial transformer.
 
-use crate::models::layers::{Conv2d, Linear};
-use crate::models::{Fill, Init, cast_like};
+use crate::models::layers::{Conv2d, Linear, affine};
+use crate::models::{Fill, Init};
 use burn::module::Module;
 use burn::tensor::Tensor;
-use burn::tensor::module::linear;
 
 /// An affine map over the channels of tokens.
 #[derive(Module, Debug)]
@@ -28,10 +27,9 @@ impl Projection {
     pub(super) fn forward(&self, tokens: Tensor<3>) -> Tensor<3> {
         match self {
             Self::Conv(conv) => {
-                let weight = cast_like(conv.weight.val(), &tokens);
-                let [num_out, num_in, _, _] = weight.dims();
-                let bias = conv.bias.as_ref().map(|bias| cast_like(bias.val(), &tokens));
-                linear(tokens, weight.reshape([num_out, num_in]).swap_dims(0, 1), bias)
+                let [num_out, num_in, _, _] = conv.weight.lazy_shape().dims();
+                let weight = conv.weight.val().reshape([num_out, num_in]);
+                affine(tokens, weight, conv.bias.as_ref().map(|bias| bias.val()))
             }
             Self::Linear(linear) => linear.forward(tokens),
         }

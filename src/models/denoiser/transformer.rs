@@ -1,6 +1,7 @@
 //! The spatial transformer: how the condition reaches the image.
 
 use super::projection::Projection;
+use crate::engine::{self, Operation};
 use crate::models::attention::{self, attention, merge_heads, split_heads};
 use crate::models::denoiser::UnetConfig;
 use crate::models::layers::{GroupNorm, LayerNorm, Linear};
@@ -47,13 +48,13 @@ impl SpatialTransformer {
     /// `x` [B, C, H, W] with `context` [B, K, D] to [B, C, H, W].
     pub(super) fn forward(&self, x: Tensor<4>, context: &Tensor<3>) -> Tensor<4> {
         let [b, c, h, w] = x.dims();
-        let tokens = self.norm.forward(x.clone()).reshape([b, c, h * w]).swap_dims(1, 2);
+        let tokens = self.norm.forward(x.clone()).permute([0, 2, 3, 1]).reshape([b, h * w, c]);
         let mut tokens = self.proj_in.forward(tokens); // [B, N, C]
         for block in &self.transformer_blocks {
             tokens = block.forward(tokens, context);
         }
         let tokens = self.proj_out.forward(tokens);
-        x + tokens.swap_dims(1, 2).reshape([b, c, h, w])
+        x + tokens.reshape([b, h, w, c]).permute([0, 3, 1, 2])
     }
 
     pub(super) fn flops(&self, n: usize, num_context: usize) -> u64 {
@@ -171,6 +172,9 @@ struct Gate {
 impl Gate {
     fn forward(&self, tokens: Tensor<3>) -> Tensor<3> {
         let both = self.proj.forward(tokens);
+        if engine::takes(Operation::Tokens, &both) {
+            return engine::geglu(both);
+        }
         let half = both.dims()[2] / 2;
         both.clone().narrow(2, 0, half) * gelu(both.narrow(2, half, half))
     }

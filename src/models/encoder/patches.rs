@@ -12,5 +12,6 @@ pub(super) fn project(projection: &Conv2d, pixels: Tensor<4>, compute: Compute) 
     let num_channels = projection.weight.lazy_shape()[1];
     let pixels =
         if c == 1 && num_channels > 1 { pixels.expand([b, num_channels, h, w]) } else { pixels };
-    projection.forward(compute.enter(pixels)).flatten::<3>(2, 3).swap_dims(1, 2)
+    let patches = projection.forward(compute.enter(pixels)).permute([0, 2, 3, 1]); // [B, h, w, D]
+    patches.flatten::<3>(1, 2)
 }

@@ -1,6 +1,6 @@
 //! Two-dimensional convolution.
 
-use super::kernels::{self, ConvGeometry};
+use crate::engine::{self, ConvGeometry, Operation};
 use crate::models::{Fill, Init, cast_like};
 use burn::module::{Module, Param};
 use burn::tensor::Tensor;
@@ -63,13 +63,13 @@ impl Conv2d {
 
     /// [B, in, H, W] to [B, out, H', W'], in the number format of `x`.
     pub fn forward(&self, x: Tensor<4>) -> Tensor<4> {
-        let weight = cast_like(self.weight.val(), &x);
-        let bias = self.bias.as_ref().map(|bias| cast_like(bias.val(), &x));
-        if kernels::can_take(&x) {
-            let bias = bias.unwrap_or_else(|| Tensor::zeros([weight.dims()[0]], &x.device()));
+        let bias = self.bias.as_ref().map(|bias| bias.val());
+        if engine::takes(Operation::Image, &x) {
             let geometry = ConvGeometry { stride: self.stride, padding: self.padding };
-            return kernels::conv2d(x, weight, bias, geometry);
+            return engine::conv2d(x, self.weight.val(), bias, geometry);
         }
+        let weight = cast_like(self.weight.val(), &x);
+        let bias = bias.map(|bias| cast_like(bias, &x));
         let options = ConvOptions::new_with_padding([self.stride; 2], [self.padding; 2], [1; 2], 1);
         conv2d(x, weight, bias, options)
     }

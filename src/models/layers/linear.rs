@@ -1,5 +1,6 @@
 //! The affine map.
 
+use crate::engine::{self, Operation};
 use crate::models::{Fill, Init, cast_like};
 use burn::module::{Module, Param};
 use burn::tensor::Tensor;
@@ -37,13 +38,25 @@ impl Linear {
 
     /// [.., in] to [.., out], in the number format of `x`.
     pub fn forward<const D: usize>(&self, x: Tensor<D>) -> Tensor<D> {
-        let weight = cast_like(self.weight.val(), &x).swap_dims(0, 1);
-        let bias = self.bias.as_ref().map(|bias| cast_like(bias.val(), &x));
-        linear(x, weight, bias)
+        affine(x, self.weight.val(), self.bias.as_ref().map(|bias| bias.val()))
     }
 
     /// Forward cost for `rows` vectors, in floating-point operations.
     pub fn flops(&self, rows: usize) -> u64 {
         2 * (rows * self.weight.lazy_shape().num_elements()) as u64
     }
+}
+
+/// `x` [.., in] times the transpose of `weight` [out, in], plus `bias` [out], in the number format of `x`.
+pub(crate) fn affine<const D: usize>(
+    x: Tensor<D>,
+    weight: Tensor<2>,
+    bias: Option<Tensor<1>>,
+) -> Tensor<D> {
+    if engine::takes(Operation::Tokens, &x) {
+        return engine::affine(x, weight, bias);
+    }
+    let weight = cast_like(weight, &x).swap_dims(0, 1);
+    let bias = bias.map(|bias| cast_like(bias, &x));
+    linear(x, weight, bias)
 }

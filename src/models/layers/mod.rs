@@ -3,7 +3,6 @@
 mod batch_norm;
 mod conv;
 mod embedding;
-mod kernels;
 mod linear;
 mod norm;
 mod resnet;
@@ -12,6 +11,7 @@ pub use batch_norm::BatchNorm;
 pub use conv::Conv2d;
 pub use embedding::Embedding;
 pub use linear::Linear;
+pub(crate) use linear::affine;
 pub use norm::{GroupNorm, LayerNorm};
-pub(crate) use resnet::repeat;
 pub use resnet::{Downsample, Resnet, ResnetShape, Upsample};
+pub(crate) use resnet::{concat, repeat};

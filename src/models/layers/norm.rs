@@ -1,6 +1,6 @@
 //! Normalisation, always computed in f32.
 
-use super::kernels;
+use crate::engine::{self, Groups, Operation};
 use crate::models::{Fill, Init, cast, cast_like};
 use burn::module::{Module, Param};
 use burn::tensor::activation::silu;
@@ -34,31 +34,38 @@ impl GroupNorm {
 
     /// [B, C, H, W] to the same, in the number format of `x`.
     pub fn forward(&self, x: Tensor<4>) -> Tensor<4> {
-        if kernels::can_take(&x) {
-            return self.forward_on_cpu(x, false);
+        self.apply(x, None, false)
+    }
+
+    /// SiLU of [`forward`](Self::forward).
+    pub fn forward_silu(&self, x: Tensor<4>) -> Tensor<4> {
+        self.apply(x, None, true)
+    }
+
+    /// [`forward_silu`](Self::forward_silu) of `x` with `shift` [B, C] added to every pixel.
+    pub fn forward_shifted_silu(&self, x: Tensor<4>, shift: Tensor<2>) -> Tensor<4> {
+        self.apply(x, Some(shift), true)
+    }
+
+    fn apply(&self, x: Tensor<4>, shift: Option<Tensor<2>>, with_silu: bool) -> Tensor<4> {
+        let (weight, bias) = (self.weight.val(), self.bias.val());
+        if engine::takes(Operation::Image, &x) {
+            let groups = Groups { count: self.num_groups, epsilon: self.epsilon, with_silu };
+            return engine::group_norm(x, shift, weight, bias, groups);
         }
+        let x = match shift {
+            Some(shift) => x + shift.unsqueeze_dims::<4>(&[2, 3]),
+            None => x,
+        };
         let [b, c, h, w] = x.dims();
         let wide = cast(x.clone(), FloatDType::F32);
         let grouped = wide.reshape([b, self.num_groups, c / self.num_groups * h * w]);
         let centred = grouped.clone() - grouped.mean_dim(2);
         let variance = centred.clone().square().mean_dim(2);
         let normal = centred / (variance + self.epsilon).sqrt();
-        let weight = self.weight.val().reshape([1, c, 1, 1]);
-        let bias = self.bias.val().reshape([1, c, 1, 1]);
-        cast_like(normal.reshape([b, c, h, w]) * weight + bias, &x)
-    }
-
-    /// SiLU of [`forward`](Self::forward).
-    pub fn forward_silu(&self, x: Tensor<4>) -> Tensor<4> {
-        if kernels::can_take(&x) {
-            return self.forward_on_cpu(x, true);
-        }
-        silu(self.forward(x))
-    }
-
-    fn forward_on_cpu(&self, x: Tensor<4>, with_silu: bool) -> Tensor<4> {
-        let (weight, bias) = (self.weight.val(), self.bias.val());
-        kernels::group_norm(x, weight, bias, self.num_groups, self.epsilon, with_silu)
+        let normal = normal.reshape([b, c, h, w]) * weight.reshape([1, c, 1, 1]);
+        let out = cast_like(normal + bias.reshape([1, c, 1, 1]), &x);
+        if with_silu { silu(out) } else { out }
     }
 }
 
@@ -85,6 +92,9 @@ impl LayerNorm {
 
     /// [.., D] to the same, in the number format of `x`.
     pub fn forward<const R: usize>(&self, x: Tensor<R>) -> Tensor<R> {
+        if engine::takes(Operation::Tokens, &x) {
+            return engine::layer_norm(x, self.weight.val(), self.bias.val(), self.epsilon);
+        }
         let wide = cast(x.clone(), FloatDType::F32);
         cast_like(layer_norm(wide, self.weight.val(), Some(self.bias.val()), self.epsilon), &x)
     }

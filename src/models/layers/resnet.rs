@@ -1,6 +1,7 @@
 //! The residual block and the changes of size that autoencoder and U-Net share.
 
 use super::{Conv2d, GroupNorm, Linear};
+use crate::engine::{self, Operation};
 use crate::models::{Fill, Init};
 use burn::module::Module;
 use burn::tensor::Tensor;
@@ -60,17 +61,17 @@ impl Resnet {
     /// `x` [B, in, H, W] to [B, out, H, W]; `time` [B, width] has been through its SiLU.
     pub fn forward(&self, x: Tensor<4>, time: Option<&Tensor<2>>) -> Tensor<4> {
         let hidden = self.conv1.forward(self.norm1.forward_silu(x.clone()));
-        let time = self.time_emb_proj.as_ref().zip(time).map(|(projection, time)| {
-            projection.forward(time.clone()).unsqueeze_dims::<4>(&[2, 3]) // [B, out or 2 out, 1, 1]
-        });
+        let time = self.time_emb_proj.as_ref().zip(time);
+        let time = time.map(|(projection, time)| projection.forward(time.clone())); // [B, out or 2 out]
         let hidden = match time {
             Some(time) if self.is_scaled => {
                 let channels = hidden.dims()[1];
+                let time = time.unsqueeze_dims::<4>(&[2, 3]);
                 let scale = time.clone().narrow(1, 0, channels) + 1.0;
                 let shift = time.narrow(1, channels, channels);
                 silu(self.norm2.forward(hidden) * scale + shift)
             }
-            Some(time) => self.norm2.forward_silu(hidden + time),
+            Some(time) => self.norm2.forward_shifted_silu(hidden, time),
             None => self.norm2.forward_silu(hidden),
         };
         let hidden = self.conv2.forward(hidden);
@@ -127,6 +128,9 @@ impl Upsample {
     /// [B, C, H, W] to [B, C, h, w] for `size` [h, w], each 2 H or 2 H - 1.
     pub fn forward(&self, x: Tensor<4>, size: [usize; 2]) -> Tensor<4> {
         let [b, c, h, w] = x.dims();
+        if engine::takes(Operation::Tokens, &x) {
+            return self.conv.forward(engine::repeat(x, size));
+        }
         let mut x = repeat(x, 2);
         if size != [2 * h, 2 * w] {
             x = x.slice([0..b, 0..c, 0..size[0], 0..size[1]]);
@@ -145,4 +149,12 @@ pub(crate) fn repeat(x: Tensor<4>, times: usize) -> Tensor<4> {
     let [b, c, h, w] = x.dims();
     let x = x.reshape([b, c, h, 1, w, 1]).expand([b, c, h, times, w, times]);
     x.reshape([b, c, times * h, times * w])
+}
+
+/// The channels of `a` [B, C, H, W] before those of `b` [B, D, H, W].
+pub(crate) fn concat(a: Tensor<4>, b: Tensor<4>) -> Tensor<4> {
+    if engine::takes(Operation::Tokens, &a) {
+        return engine::concat(a, b);
+    }
+    Tensor::cat(vec![a, b], 1)
 }

@@ -88,7 +88,8 @@ impl Golden {
             let loss = net.loss(part(&self.inputs[at], 3), part(&self.targets[at], 2));
             gradients.add(&net, loss.backward());
         }
-        optimizer.step(net, gradients, self.rates[at])
+        let (net, _, step) = optimizer.step(net, None, gradients, self.rates[at]);
+        (net, step)
     }
 }
 
@@ -178,7 +179,7 @@ fn numbers_that_are_none_change_nothing() {
         let loss = net.loss(inputs, Tensor::from_data([[bad, 0.0]], &device));
         let mut gradients = GradientSum::default();
         gradients.add(&net, loss.backward());
-        let (net, step) = optimizer.step(net, gradients, 0.1);
+        let (net, _, step) = optimizer.step(net, None, gradients, 0.1);
         assert_eq!(step, Step::Skipped);
         assert_eq!((values(&net), optimizer.state_dict()), (weights, state));
         let (_, step) = golden.step(&mut optimizer, net, 1);

@@ -1,5 +1,7 @@
 //! Group norm, with or without the SiLU that nearly always follows it.
 
+use super::super::backend::Groups;
+use super::exponential::sigmoid;
 use super::matrix::{sum, tensor};
 use burn::backend::Flex;
 use burn::backend::tensor::FloatTensor;
@@ -15,13 +17,9 @@ pub(super) struct GroupNormGeometry {
 }
 
 impl GroupNormGeometry {
-    pub(super) fn new(
-        x: &FloatTensor<Flex>,
-        num_groups: usize,
-        epsilon: f64,
-        with_silu: bool,
-    ) -> Self {
-        Self { shape: x.layout().shape().dims(), num_groups, epsilon, with_silu }
+    pub(super) fn new(x: &FloatTensor<Flex>, groups: Groups) -> Self {
+        let Groups { count, epsilon, with_silu } = groups;
+        Self { shape: x.layout().shape().dims(), num_groups: count, epsilon, with_silu }
     }
 
     fn channels_per_group(&self) -> usize {
@@ -44,15 +42,8 @@ impl GroupNormGeometry {
     }
 }
 
-/// Mean and one over the standard deviation of each group of each image.
-pub(super) type GroupStatistics = Vec<[f32; 2]>;
-
-/// What flows back.
-pub(super) struct GroupNormGradients {
-    pub(super) x: FloatTensor<Flex>,
-    pub(super) weight: FloatTensor<Flex>,
-    pub(super) bias: FloatTensor<Flex>,
-}
+/// Gradients of input, weight and bias.
+pub(super) type GroupNormGradients = [FloatTensor<Flex>; 3];
 
 /// [B, C, H, W] to the same, and what [`backward`] wants to know again.
 pub(super) fn forward(
@@ -60,14 +51,14 @@ pub(super) fn forward(
     weight: &FloatTensor<Flex>,
     bias: &FloatTensor<Flex>,
     geometry: GroupNormGeometry,
-) -> (FloatTensor<Flex>, GroupStatistics) {
+) -> (FloatTensor<Flex>, FloatTensor<Flex>) {
     let (x, weight, bias) = (x.to_contiguous(), weight.to_contiguous(), bias.to_contiguous());
     let (x, weight, bias): (&[f32], &[f32], &[f32]) =
         (x.storage(), weight.storage(), bias.storage());
     let (len, area) = (geometry.group_len(), geometry.area());
     let mut out = vec![0.0; x.len()];
     let groups = out.par_chunks_mut(len).zip(x.par_chunks(len)).enumerate();
-    let statistics = groups
+    let statistics: Vec<[f32; 2]> = groups
         .map(|(group, (out, x))| {
             let mean = sum(x) / len as f32;
             let variance = sum_of(x, |x| (x - mean) * (x - mean)) / len as f32;
@@ -88,6 +79,8 @@ pub(super) fn forward(
             [mean, scale]
         })
         .collect();
+    let statistics =
+        tensor(statistics.into_flattened(), vec![geometry.shape[0] * geometry.num_groups, 2]);
     (tensor(out, geometry.shape.to_vec()), statistics)
 }
 
@@ -98,8 +91,9 @@ pub(super) fn backward(
     bias: &FloatTensor<Flex>,
     grad: &FloatTensor<Flex>,
     geometry: GroupNormGeometry,
-    statistics: &GroupStatistics,
+    statistics: &FloatTensor<Flex>,
 ) -> GroupNormGradients {
+    let (statistics, _) = statistics.storage::<f32>().as_chunks::<2>();
     let (x, weight, bias) = (x.to_contiguous(), weight.to_contiguous(), bias.to_contiguous());
     let grad = grad.to_contiguous();
     let (x, grad): (&[f32], &[f32]) = (x.storage(), grad.storage());
@@ -155,7 +149,7 @@ pub(super) fn backward(
         totals[1][at % num_channels] += weight;
     }
     let [bias, weight] = totals.map(|total| tensor(total, vec![num_channels]));
-    GroupNormGradients { x: tensor(out, geometry.shape.to_vec()), weight, bias }
+    [tensor(out, geometry.shape.to_vec()), weight, bias]
 }
 
 fn sum_of(values: &[f32], term: impl Fn(f32) -> f32) -> f32 {
@@ -173,43 +167,4 @@ fn sum_of_pairs(a: &[f32], b: &[f32], term: impl Fn(f32, f32) -> f32) -> f32 {
     }
     let rest = a_rest.iter().zip(b_rest).map(|(a, b)| term(*a, *b)).sum::<f32>();
     lanes.iter().sum::<f32>() + rest
-}
-
-/// 1 / (1 + e^-x), to 3 units in the last place; without branches or calls, so that compilers take many at once.
-fn sigmoid(x: f32) -> f32 {
-    1.0 / (1.0 + exp(-x))
-}
-
-/// e^x for x within ±87, which is where it is clamped to: 2^n times a polynomial in the rest
-/// (Cephes' `expf`).
-fn exp(x: f32) -> f32 {
-    const ROUND: f32 = 12_582_912.0; // 1.5 · 2²³: adding it leaves the nearest integer in the low bits
-    let x = x.clamp(-87.0, 87.0);
-    let shifted = x * std::f32::consts::LOG2_E + ROUND;
-    let n = shifted - ROUND;
-    let rest = x - n * 0.693_359_4 + n * 2.121_944_4e-4;
-    let mut poly = 1.987_569_1e-4;
-    for coefficient in [1.398_199_9e-3, 8.333_452e-3, 4.166_579_6e-2, 1.666_666_5e-1, 0.5] {
-        poly = poly * rest + coefficient;
-    }
-    let fraction = poly * rest * rest + rest + 1.0;
-    let power = shifted.to_bits().wrapping_sub(ROUND.to_bits()).wrapping_add(127) << 23;
-    fraction * f32::from_bits(power)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn exponentials_are_those_of_the_standard_library() {
-        for step in -8700..=8700 {
-            let x = step as f32 / 100.0;
-            let exact = f64::from(x).exp();
-            let error = (f64::from(exp(x)) / exact - 1.0).abs();
-            assert!(error < 3e-7, "e^{x}: {error:e}");
-        }
-        assert_eq!(sigmoid(1e4), 1.0);
-        assert!(sigmoid(-1e4) < 1e-37);
-    }
 }

@@ -1,5 +1,6 @@
 //! Convolution as matrix products over tiles that stay in the cache.
 
+use super::super::backend::ConvGeometry;
 use super::matrix::{Matrix, add_product, sum, tensor};
 use burn::backend::Flex;
 use burn::backend::ops::ModuleOps;
@@ -12,26 +13,19 @@ const MAX_TILE: usize = 1 << 18;
 /// Sums of the weight gradient taken beside each other, whatever the number of threads.
 const NUM_PARTIAL_SUMS: usize = 8;
 
-/// How a square kernel moves.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in crate::models::layers) struct ConvGeometry {
-    /// Pixels per step.
-    pub(in crate::models::layers) stride: usize,
-    /// Zeros before and after each axis.
-    pub(in crate::models::layers) padding: (usize, usize),
-}
-
 /// [B, in, H, W], [out, in, k, k] and [out] to [B, out, H', W'].
 pub(super) fn forward(
     x: &FloatTensor<Flex>,
     weight: &FloatTensor<Flex>,
-    bias: &FloatTensor<Flex>,
+    bias: Option<&FloatTensor<Flex>>,
     geometry: ConvGeometry,
 ) -> FloatTensor<Flex> {
-    let (x, weight, bias) = (x.to_contiguous(), weight.to_contiguous(), bias.to_contiguous());
+    let (x, weight) = (x.to_contiguous(), weight.to_contiguous());
+    let bias = bias.map(|bias| bias.to_contiguous());
+    let bias = bias.as_ref().map(|bias| bias.storage());
     let patches = Patches::of(&x, &weight, geometry);
     let num_out = weight.layout().shape()[0];
-    let out = patches.convolve(x.storage(), weight.storage(), Some(bias.storage()), num_out);
+    let out = patches.convolve(x.storage(), weight.storage(), bias, num_out);
     tensor(out, vec![patches.batch, num_out, patches.out_height, patches.out_width])
 }
 
