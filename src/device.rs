@@ -82,9 +82,7 @@ fn settle_runtime() {
 #[cfg(feature = "cuda")]
 #[allow(unsafe_code)] // The environment is the only way to tell it.
 fn find_headers() {
-    if std::env::var_os("CUDA_PATH").is_none()
-        && let Some(folder) = libraries::headers()
-    {
+    if let Some(folder) = libraries::headers_to_name() {
         // SAFETY: devices are opened at the start of a command, before it starts threads that read the environment.
         unsafe { std::env::set_var("CUDA_PATH", folder) };
     }

@@ -20,8 +20,8 @@
 //!
 //! | room | what is in it |
 //! |---|---|
-//! | [`engine`] | the operations that decide the speed, for CPU and GPU, with their gradients |
 //! | [`random`] | draws as a function of (seed, stream, position) |
+//! | [`engine`] | the operations that decide the speed, for CPU and GPU, with their gradients |
 //! | [`device`] | `cpu`, `cuda:0` |
 //! | [`faults`] | what is wrong with a recipe, in one dialect |
 //! | [`interrupt`] | the first signal asks, the second ends |

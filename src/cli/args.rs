@@ -236,6 +236,15 @@ pub(super) struct Inspect {
     pub(super) json: bool,
 }
 
+/// What `bench` encodes with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum Encoder {
+    /// Stable Diffusion's autoencoder.
+    Vae,
+    /// DINOv2-B.
+    Dino,
+}
+
 #[derive(Debug, Clone, clap::Args)]
 pub(super) struct Bench {
     /// Where to compute: cpu, or cuda:N.
@@ -253,6 +262,9 @@ pub(super) struct Bench {
     /// A network of 25 million parameters instead.
     #[arg(long)]
     pub(super) tiny: bool,
+    /// Encode images instead of training: 256 px by Stable Diffusion's autoencoder, or 224 px by DINOv2-B.
+    #[arg(long, value_enum, conflicts_with_all = ["tiny", "latent", "operations"])]
+    pub(super) encode: Option<Encoder>,
     /// Time every operation of one more step, each waited for. On a GPU only.
     #[arg(long)]
     pub(super) operations: bool,
@@ -276,6 +288,9 @@ pub(super) struct Parity {
     /// Which device: cuda:N.
     #[arg(long, default_value = "cuda:0")]
     pub(super) device: String,
+    /// Only what has this in its name, as in "conv".
+    #[arg(long, value_name = "TEXT")]
+    pub(super) only: Option<String>,
     /// Print one JSON document on stdout.
     #[arg(long)]
     pub(super) json: bool,

@@ -1,10 +1,12 @@
 //! `umbra bench`: how fast a training step is here.
 
-use super::args::Bench;
+use super::args::{Bench, Encoder};
 use super::exit;
 use crate::device;
 use crate::engine;
+use crate::models::autoencoder::AutoencoderKlConfig;
 use crate::models::denoiser::UnetConfig;
+use crate::models::encoder::{Flavor, VitConfig};
 use crate::models::weights::num_parameters;
 use crate::models::{Compute, Init};
 use crate::random::Stream;
@@ -22,6 +24,9 @@ const CONTEXT: usize = 77;
 /// Times forward, backward and optimizer step of the U-Net of Stable Diffusion 1.5 and prints one JSON document.
 pub(super) fn bench(bench: &Bench) -> Result<u8> {
     let device = device::parse(&bench.device)?;
+    if let Some(encoder) = bench.encode {
+        return encode(bench, encoder, &device);
+    }
     let config = match bench.tiny {
         true => UnetConfig {
             block_out_channels: vec![64, 128, 256],
@@ -82,6 +87,19 @@ pub(super) fn bench(bench: &Bench) -> Result<u8> {
         let done = start.elapsed().as_secs_f64();
         steps.push([forward_done, backward_done - forward_done, done - backward_done]);
     }
+    // The same without waiting between the parts.
+    sync()?;
+    let start = Instant::now();
+    for _ in 0..bench.iterations {
+        let prediction = unet.forward(noisy.clone(), timesteps.clone(), context.clone());
+        let loss = (prediction - target.clone()).square().mean();
+        let mut gradients = GradientSum::default();
+        gradients.add(&unet, loss.backward());
+        (unet, _, _) = optimizer.step(unet, None, gradients, 1e-4);
+    }
+    sync()?;
+    let step = start.elapsed().as_secs_f64() / bench.iterations as f64;
+    let memory = engine::memory_in_use();
     let operations = bench.operations.then(|| {
         engine::time_calls(true);
         let prediction = unet.forward(noisy.clone(), timesteps.clone(), context.clone());
@@ -93,7 +111,6 @@ pub(super) fn bench(bench: &Bench) -> Result<u8> {
     });
     let first = steps[0].iter().sum::<f64>();
     let part = |at: usize| median(steps[bench.warm_up..].iter().map(|step| step[at]).collect());
-    let step = median(steps[bench.warm_up..].iter().map(|step| step.iter().sum()).collect());
     let document = json!({
         "network": if bench.tiny { "unet-25m" } else { "unet-sd15" },
         "parameters": parameters,
@@ -109,9 +126,60 @@ pub(super) fn bench(bench: &Bench) -> Result<u8> {
         "step_ms": 1e3 * step,
         "images_per_second": bench.batch as f64 / step,
         "tflops": 3.0 * flops as f64 * bench.batch as f64 / step / 1e12,
+        "memory_gib": memory.map(|bytes| bytes as f64 / f64::from(1 << 30)),
         "engine_calls": calls,
         "last_loss": loss_value,
         "operations": operations,
+    });
+    writeln!(std::io::stdout().lock(), "{document}")?;
+    Ok(exit::DONE)
+}
+
+/// Times the encoding of images.
+fn encode(bench: &Bench, encoder: Encoder, device: &Device) -> Result<u8> {
+    let compute = if bench.bf16 { Compute::Bf16 } else { Compute::F32 };
+    let init = &mut Init::new(Stream::new(1, "bench"), device);
+    let (name, side, run): (&str, usize, Box<dyn Fn(Tensor<4>) -> f32>) = match encoder {
+        Encoder::Vae => {
+            let vae = AutoencoderKlConfig::default().init(init).with_compute(compute);
+            let run = move |pixels| vae.encode(pixels).mean.mean().into_scalar::<f32>();
+            ("vae-sd", 256, Box::new(run))
+        }
+        Encoder::Dino => {
+            let config = VitConfig {
+                patch_size: 14,
+                image_size: 518,
+                hidden_size: 768,
+                intermediate_size: 3072,
+                num_attention_heads: 12,
+                layer_scale: Some(1.0),
+                mask_token: true,
+                flavor: Flavor::Dinov2,
+                ..VitConfig::default()
+            };
+            let vit = config.init(init).with_compute(compute);
+            let run = move |pixels| vit.forward(pixels).mean().into_scalar::<f32>();
+            ("dinov2-b", 224, Box::new(run))
+        }
+    };
+    let pixels: Tensor<4> = normal("pixels", [bench.batch, 3, side, side], device);
+    let mut seconds = Vec::new();
+    for _ in 0..bench.warm_up + bench.iterations {
+        let start = Instant::now();
+        let _ = run(pixels.clone());
+        seconds.push(start.elapsed().as_secs_f64());
+    }
+    let first = seconds[0];
+    let step = median(seconds[bench.warm_up..].to_vec());
+    let document = json!({
+        "network": name,
+        "device": bench.device,
+        "compute": format!("{compute:?}"),
+        "pixels": side,
+        "batch": bench.batch,
+        "first_s": first,
+        "encode_ms": 1e3 * step,
+        "images_per_second": bench.batch as f64 / step,
     });
     writeln!(std::io::stdout().lock(), "{document}")?;
     Ok(exit::DONE)
@@ -126,6 +194,7 @@ fn table(timings: std::collections::BTreeMap<String, engine::Timing>) -> Vec<ser
             "operation": name,
             "calls": timing.calls,
             "ms": 1e3 * timing.seconds,
+            "host_ms": 1e3 * timing.host_seconds,
             "tflops": timing.flops as f64 / timing.seconds / 1e12,
         })
     };

@@ -12,6 +12,10 @@ use crate::data::secret::SecretError;
 use crate::data::source::SourceError;
 use crate::data::store::StoreError;
 use crate::device::DeviceError;
+use crate::engine::nvidia::{
+    self, cublas::CublasError, cudnn::CudnnError, driver::DriverError, libraries::LibraryError,
+    nvrtc::NvrtcError,
+};
 use crate::interop::export::ExportError;
 use crate::interop::forward::ForwardError;
 use crate::interop::scheduler::SchedulerError;
@@ -85,6 +89,12 @@ const CODES: &[(&str, Judge)] = &[
     ("data::source::SourceError", always::<SourceError, BAD_RECIPE>),
     ("data::store::error::StoreError", |error| error.downcast_ref().map(store)),
     ("device::DeviceError", always::<DeviceError, BAD_RECIPE>),
+    ("engine::nvidia::EngineError", always::<nvidia::EngineError, FAILED>),
+    ("engine::nvidia::cublas::CublasError", always::<CublasError, FAILED>),
+    ("engine::nvidia::cudnn::CudnnError", always::<CudnnError, FAILED>),
+    ("engine::nvidia::driver::DriverError", always::<DriverError, FAILED>),
+    ("engine::nvidia::libraries::LibraryError", always::<LibraryError, FAILED>),
+    ("engine::nvidia::nvrtc::NvrtcError", always::<NvrtcError, FAILED>),
     ("interop::export::ExportError", always::<ExportError, BAD_RECIPE>),
     ("interop::forward::ForwardError", |error| error.downcast_ref().map(forward)),
     ("interrupt::Interrupted", always::<Interrupted, STOPPED>),

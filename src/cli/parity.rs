@@ -48,7 +48,8 @@ pub(super) fn parity(parity: &Parity) -> Result<u8> {
     let start = Instant::now();
     let mut rows = Vec::new();
     let mut out = std::io::stdout().lock();
-    for case in cases() {
+    let is_asked = |case: &Case| parity.only.as_ref().is_none_or(|text| case.name.contains(text));
+    for case in cases().into_iter().filter(is_asked) {
         let expected = (case.compute)(&cpu, Compute::F32);
         for compute in [Compute::F32, Compute::Bf16] {
             let tolerance = match compute {
@@ -377,7 +378,7 @@ fn autoencoder() -> Case {
         values.extend(summary(&autoencoder, (out - pixels).square().mean()));
         values
     });
-    Case { name: "autoencoder".to_owned(), tolerances: [1e-3, 5e-2], compute }
+    Case { name: "autoencoder".to_owned(), tolerances: [1e-3, 1e-1], compute }
 }
 
 /// The losses of a short training of the U-Net.

@@ -40,10 +40,17 @@ pub struct GroupNormGradients<B: Backend> {
 ///
 /// Weights are f32 whatever the format of the activations, and so are their gradients.
 pub trait Engine: Backend {
-    /// [B, in, H, W], [out, in, k, k] and [out] to [B, out, H', W'].
+    /// A kernel [out, in, k, k] as convolutions of `x` take it; both ways use the same.
+    fn prepare_kernel(weight: &FloatTensor<Self>, x: &FloatTensor<Self>) -> FloatTensor<Self>;
+
+    /// A matrix [out, in] as affine maps of `x` take it.
+    fn prepare_matrix(weight: &FloatTensor<Self>, x: &FloatTensor<Self>) -> FloatTensor<Self>;
+
+    /// [B, in, H, W], a prepared kernel of `shape` [out, in, k, k] and [out] to [B, out, H', W'].
     fn convolve(
         x: &FloatTensor<Self>,
-        weight: &FloatTensor<Self>,
+        kernel: &FloatTensor<Self>,
+        shape: [usize; 4],
         bias: Option<&FloatTensor<Self>>,
         geometry: ConvGeometry,
     ) -> FloatTensor<Self>;
@@ -51,15 +58,16 @@ pub trait Engine: Backend {
     /// The gradient of a convolution's input.
     fn convolve_x_gradient(
         x: &FloatTensor<Self>,
-        weight: &FloatTensor<Self>,
+        kernel: &FloatTensor<Self>,
+        shape: [usize; 4],
         grad: &FloatTensor<Self>,
         geometry: ConvGeometry,
     ) -> FloatTensor<Self>;
 
-    /// The gradient of a convolution's kernel.
+    /// The gradient of a convolution's kernel, as it was before it was prepared.
     fn convolve_weight_gradient(
         x: &FloatTensor<Self>,
-        weight: &FloatTensor<Self>,
+        shape: [usize; 4],
         grad: &FloatTensor<Self>,
         geometry: ConvGeometry,
     ) -> FloatTensor<Self>;
@@ -88,15 +96,15 @@ pub trait Engine: Backend {
         statistics: &FloatTensor<Self>,
     ) -> GroupNormGradients<Self>;
 
-    /// [R, in], [out, in] and [out] to [R, out].
+    /// [R, in], a prepared [out, in] and [out] to [R, out].
     fn affine(
         x: &FloatTensor<Self>,
-        weight: &FloatTensor<Self>,
+        matrix: &FloatTensor<Self>,
         bias: Option<&FloatTensor<Self>>,
     ) -> FloatTensor<Self>;
 
     /// The gradient of an affine map's input.
-    fn affine_x_gradient(weight: &FloatTensor<Self>, grad: &FloatTensor<Self>)
+    fn affine_x_gradient(matrix: &FloatTensor<Self>, grad: &FloatTensor<Self>)
     -> FloatTensor<Self>;
 
     /// The gradient of an affine map's matrix.

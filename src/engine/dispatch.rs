@@ -80,7 +80,9 @@ macro_rules! without_gradients {
                 bias: FloatTensor<Self>,
                 geometry: ConvGeometry,
             ) -> FloatTensor<Self> {
-                <Self as Engine>::convolve(&x, &weight, Some(&bias), geometry)
+                let kernel = Self::prepare_kernel(&weight, &x);
+                let shape = weight.shape().dims();
+                <Self as Engine>::convolve(&x, &kernel, shape, Some(&bias), geometry)
             }
 
             fn convolve_plain(
@@ -88,7 +90,8 @@ macro_rules! without_gradients {
                 weight: FloatTensor<Self>,
                 geometry: ConvGeometry,
             ) -> FloatTensor<Self> {
-                <Self as Engine>::convolve(&x, &weight, None, geometry)
+                let kernel = Self::prepare_kernel(&weight, &x);
+                <Self as Engine>::convolve(&x, &kernel, weight.shape().dims(), None, geometry)
             }
 
             fn norm_groups(
@@ -115,11 +118,11 @@ macro_rules! without_gradients {
                 weight: FloatTensor<Self>,
                 bias: FloatTensor<Self>,
             ) -> FloatTensor<Self> {
-                <Self as Engine>::affine(&x, &weight, Some(&bias))
+                <Self as Engine>::affine(&x, &Self::prepare_matrix(&weight, &x), Some(&bias))
             }
 
             fn affine_plain(x: FloatTensor<Self>, weight: FloatTensor<Self>) -> FloatTensor<Self> {
-                <Self as Engine>::affine(&x, &weight, None)
+                <Self as Engine>::affine(&x, &Self::prepare_matrix(&weight, &x), None)
             }
 
             fn norm_layers(
@@ -177,8 +180,9 @@ impl<B: Engine, C: CheckpointStrategy> Kernels for Autodiff<B, C> {
     ) -> FloatTensor<Self> {
         let nodes = [x.node(), weight.node(), bias.node()];
         let (x, weight) = (x.into_primitive(), weight.into_primitive());
-        let output = B::convolve(&x, &weight, Some(&bias.into_primitive()), geometry);
-        node!(Convolve, nodes, (x, weight, geometry), output)
+        let (kernel, shape) = (B::prepare_kernel(&weight, &x), weight.shape().dims());
+        let output = B::convolve(&x, &kernel, shape, Some(&bias.into_primitive()), geometry);
+        node!(Convolve, nodes, (x, kernel, shape, geometry), output)
     }
 
     fn convolve_plain(
@@ -188,8 +192,9 @@ impl<B: Engine, C: CheckpointStrategy> Kernels for Autodiff<B, C> {
     ) -> FloatTensor<Self> {
         let nodes = [x.node(), weight.node()];
         let (x, weight) = (x.into_primitive(), weight.into_primitive());
-        let output = B::convolve(&x, &weight, None, geometry);
-        node!(Convolve, nodes, (x, weight, geometry), output)
+        let (kernel, shape) = (B::prepare_kernel(&weight, &x), weight.shape().dims());
+        let output = B::convolve(&x, &kernel, shape, None, geometry);
+        node!(Convolve, nodes, (x, kernel, shape, geometry), output)
     }
 
     fn norm_groups(
@@ -229,15 +234,17 @@ impl<B: Engine, C: CheckpointStrategy> Kernels for Autodiff<B, C> {
     ) -> FloatTensor<Self> {
         let nodes = [x.node(), weight.node(), bias.node()];
         let (x, weight) = (x.into_primitive(), weight.into_primitive());
-        let output = B::affine(&x, &weight, Some(&bias.into_primitive()));
-        node!(Affine, nodes, (x, weight), output)
+        let matrix = B::prepare_matrix(&weight, &x);
+        let output = B::affine(&x, &matrix, Some(&bias.into_primitive()));
+        node!(Affine, nodes, (x, matrix), output)
     }
 
     fn affine_plain(x: FloatTensor<Self>, weight: FloatTensor<Self>) -> FloatTensor<Self> {
         let nodes = [x.node(), weight.node()];
         let (x, weight) = (x.into_primitive(), weight.into_primitive());
-        let output = B::affine(&x, &weight, None);
-        node!(Affine, nodes, (x, weight), output)
+        let matrix = B::prepare_matrix(&weight, &x);
+        let output = B::affine(&x, &matrix, None);
+        node!(Affine, nodes, (x, matrix), output)
     }
 
     fn norm_layers(
@@ -291,7 +298,7 @@ struct Convolve;
 
 /// Parents are input, kernel and, if there is one, bias.
 impl<B: Engine, const N: usize> Backward<B, N> for Convolve {
-    type State = (FloatTensor<B>, FloatTensor<B>, ConvGeometry);
+    type State = (FloatTensor<B>, FloatTensor<B>, [usize; 4], ConvGeometry);
 
     fn backward(
         self,
@@ -300,12 +307,12 @@ impl<B: Engine, const N: usize> Backward<B, N> for Convolve {
         _checkpointer: &mut Checkpointer,
     ) {
         let grad = grads.consume::<B>(&ops.node);
-        let (x, weight, geometry) = ops.state;
+        let (x, kernel, shape, geometry) = ops.state;
         for (at, node) in ops.parents.into_iter().enumerate() {
             let Some(node) = node else { continue };
             let gradient = match at {
-                0 => B::convolve_x_gradient(&x, &weight, &grad, geometry),
-                1 => B::convolve_weight_gradient(&x, &weight, &grad, geometry),
+                0 => B::convolve_x_gradient(&x, &kernel, shape, &grad, geometry),
+                1 => B::convolve_weight_gradient(&x, shape, &grad, geometry),
                 _ => B::sum_channels(&grad),
             };
             grads.register::<B>(node.id, gradient);
@@ -370,11 +377,11 @@ impl<B: Engine, const N: usize> Backward<B, N> for Affine {
         _checkpointer: &mut Checkpointer,
     ) {
         let grad = grads.consume::<B>(&ops.node);
-        let (x, weight) = ops.state;
+        let (x, matrix) = ops.state;
         for (at, node) in ops.parents.into_iter().enumerate() {
             let Some(node) = node else { continue };
             let gradient = match at {
-                0 => B::affine_x_gradient(&weight, &grad),
+                0 => B::affine_x_gradient(&matrix, &grad),
                 1 => B::affine_weight_gradient(&x, &grad),
                 _ => B::sum_rows(&grad),
             };

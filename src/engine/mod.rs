@@ -54,6 +54,14 @@ pub fn calls() -> u64 {
     0
 }
 
+/// Bytes of the GPU's memory that are taken, by whomever; nothing on the CPU.
+pub fn memory_in_use() -> Option<u64> {
+    #[cfg(feature = "cuda")]
+    return cuda::memory_in_use();
+    #[cfg(not(feature = "cuda"))]
+    None
+}
+
 /// What calls of one kind cost.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Timing {
@@ -61,6 +69,8 @@ pub struct Timing {
     pub calls: u64,
     /// Seconds of all of them.
     pub seconds: f64,
+    /// Seconds that the host needed to queue them.
+    pub host_seconds: f64,
     /// Floating-point operations of all of them; 0 where memory bounds them.
     pub flops: u64,
 }

@@ -3,7 +3,7 @@
 //! numbers that are none, exact saving).
 
 use super::parameters::{
-    flat_values, former_names, put_flat_values, take_flat_gradients, take_flat_values,
+    flat_values, former_names, names, put_flat_values, take_flat_gradients, take_flat_values,
 };
 use crate::engine::descent::{self, Descent, Moving, Parameter};
 use crate::faults::demand;
@@ -12,7 +12,7 @@ use burn::{
     tensor::{DType, Gradients, Tensor, TensorData},
 };
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Section of the optimizer.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -60,36 +60,47 @@ impl AdamWConfig {
     }
 }
 
-/// The optimizer and what it remembers of each parameter.
+/// The optimizer and what it remembers of each parameter, in the order in which a module is visited.
 #[derive(Debug)]
 pub struct AdamW {
     config: AdamWConfig,
-    moments: BTreeMap<String, Moments>,
+    /// Empty before the first step.
+    names: Vec<String>,
+    moments: Vec<Option<Moments>>,
+    /// Of the last step, until it is known whether it moved anything.
+    last: Option<Norm>,
 }
 
 #[derive(Debug)]
 struct Moments {
     mean: Tensor<1>,
     square: Tensor<1>,
+    /// The last one counted, also while nobody knows yet whether it was left out.
     steps: u64,
+    /// Whether it had a gradient in the last step.
+    moved_last: bool,
 }
 
-/// What a step did.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub enum Step {
-    /// Moved the weights.
-    Applied {
-        /// Norm of all gradients together, before clipping.
-        norm: f64,
-    },
-    /// Left weights and moments as they were: the norm of the gradients is not a finite f32.
-    Skipped,
+/// Norm of all gradients together, before clipping; still on the device, and reading waits for it.
+#[derive(Debug, Clone)]
+pub struct Norm(Tensor<1>);
+
+impl Norm {
+    /// A norm from elsewhere: `[1]`.
+    pub fn new(norm: Tensor<1>) -> Self {
+        Self(norm)
+    }
+
+    /// The number. Where it is none, the step was left out: weights, moments and average are as they were.
+    pub fn read(&self) -> f64 {
+        f64::from(self.0.clone().into_scalar::<f32>())
+    }
 }
 
 /// Gradients of one or more rounds, to be averaged into one step.
 #[derive(Debug, Default)]
 pub struct GradientSum {
-    by_name: BTreeMap<String, Tensor<1>>,
+    sums: Vec<Option<Tensor<1>>>,
     rounds: u32,
 }
 
@@ -99,12 +110,13 @@ impl GradientSum {
     /// Rounds of equal size then give the gradient of the mean over all of them. A parameter with
     /// no gradient in a round counts as 0 there.
     pub fn add<M: Module>(&mut self, module: &M, mut gradients: Gradients) {
-        for (name, gradient) in take_flat_gradients(module, &mut gradients) {
-            let sum = match self.by_name.remove(&name) {
-                Some(sum) => sum + gradient,
-                None => gradient,
+        let round = take_flat_gradients(module, &mut gradients);
+        self.sums.resize(round.len(), None);
+        for (sum, gradient) in self.sums.iter_mut().zip(round) {
+            *sum = match (sum.take(), gradient) {
+                (Some(sum), Some(gradient)) => Some(sum + gradient),
+                (sum, gradient) => sum.or(gradient),
             };
-            self.by_name.insert(name, sum);
         }
         self.rounds += 1;
     }
@@ -113,7 +125,7 @@ impl GradientSum {
 impl AdamW {
     /// An optimizer that has taken no step.
     pub fn new(config: AdamWConfig) -> Self {
-        Self { config, moments: BTreeMap::new() }
+        Self { config, names: Vec::new(), moments: Vec::new(), last: None }
     }
 
     /// From the next step on, another weight decay.
@@ -123,47 +135,46 @@ impl AdamW {
 
     /// One step down the mean of `gradients`, and `average` after it, of which each value keeps the share `decay`.
     ///
-    /// A parameter without gradient stays as it is and does not decay, as in torch. Waits for the
-    /// device once, for the norm, when all is queued.
+    /// A parameter without gradient stays as it is and does not decay, as in torch. Waits for the step before this one,
+    /// but not for this one.
     pub fn step<M: Module>(
         &mut self,
         module: M,
         average: Option<(M, f64)>,
         gradients: GradientSum,
         learning_rate: f64,
-    ) -> (M, Option<M>, Step) {
-        let AdamWConfig { beta1, beta2, epsilon, weight_decay, clip_norm } = self.config;
-        let GradientSum { by_name: mut sums, rounds } = gradients;
-        if sums.is_empty() {
-            return (module, average.map(|(average, _)| average), Step::Applied { norm: 0.0 });
+    ) -> (M, Option<M>, Norm) {
+        self.settle();
+        if self.names.is_empty() {
+            self.names = names(&module);
+            self.moments.resize_with(self.names.len(), || None);
         }
+        let AdamWConfig { beta1, beta2, epsilon, weight_decay, clip_norm } = self.config;
+        let GradientSum { mut sums, rounds } = gradients;
+        sums.resize(self.names.len(), None);
         let (module, values) = take_flat_values(module);
         let decay = average.as_ref().map_or(0.0, |(_, decay)| *decay);
-        let (hollow, mut averages) = match average {
-            Some((average, _)) => {
-                let (hollow, averages) = take_flat_values(average);
-                (Some(hollow), averages)
-            }
-            None => (None, BTreeMap::new()),
-        };
-        let mut names = Vec::with_capacity(values.len());
+        let (hollow, averages) = average.map(|(average, _)| take_flat_values(average)).unzip();
+        let mut averages = averages.into_iter().flatten();
         let mut parameters = Vec::with_capacity(values.len());
-        for (name, (rank, value)) in values {
-            let gradient = sums.remove(&name).map(|sum| {
-                let Moments { mean, square, steps } =
-                    self.moments.remove(&name).unwrap_or_else(|| Moments {
-                        mean: value.zeros_like(),
-                        square: value.zeros_like(),
-                        steps: 0,
-                    });
+        let mut counts = Vec::with_capacity(values.len());
+        for (((rank, value), sum), moments) in values.into_iter().zip(sums).zip(&mut self.moments) {
+            let average = averages.next().map(|(_, average)| average);
+            let gradient = sum.map(|sum| {
+                let Moments { mean, square, steps, .. } = moments.take().unwrap_or_else(|| {
+                    let zeros = value.zeros_like();
+                    Moments { mean: zeros.clone(), square: zeros, steps: 0, moved_last: false }
+                });
                 let correction = |beta: f64| 1.0 - beta.powf((steps + 1) as f64);
                 let corrections = [correction(beta1), correction(beta2)];
                 let weight_decay = if rank >= 2 { weight_decay } else { 0.0 };
-                (steps, Moving { sum, mean, square, weight_decay, corrections })
+                (steps + 1, Moving { sum, mean, square, weight_decay, corrections })
             });
-            let (steps, gradient) = gradient.unzip();
-            let average = averages.remove(&name).map(|(_, average)| average);
-            names.push((name, steps));
+            let (count, gradient) = gradient.unzip();
+            counts.push(count);
+            if let Some(moments) = moments {
+                moments.moved_last = false;
+            }
             parameters.push(Parameter { value, gradient, average });
         }
         let descent = Descent {
@@ -175,31 +186,45 @@ impl AdamW {
             decay,
         };
         let (parameters, norm) = descent::descend(parameters, &descent);
-        let norm = f64::from(norm.into_scalar::<f32>());
-        let is_applied = norm.is_finite();
-        let (mut values, mut averages) = (BTreeMap::new(), BTreeMap::new());
-        for ((name, steps), parameter) in names.into_iter().zip(parameters) {
-            if let (Some(steps), Some(moving)) = (steps, parameter.gradient) {
-                let Moving { mean, square, .. } = moving;
-                let steps = steps + u64::from(is_applied);
-                // A parameter whose every step was left out has no moments yet.
-                if steps > 0 {
-                    self.moments.insert(name.clone(), Moments { mean, square, steps });
-                }
+        let mut values = Vec::with_capacity(parameters.len());
+        let mut averages = Vec::with_capacity(parameters.len());
+        let moments = self.moments.iter_mut().zip(counts);
+        for (parameter, (moments, count)) in parameters.into_iter().zip(moments) {
+            if let (Some(steps), Some(Moving { mean, square, .. })) = (count, parameter.gradient) {
+                *moments = Some(Moments { mean, square, steps, moved_last: true });
             }
-            averages.extend(parameter.average.map(|average| (name.clone(), average)));
-            values.insert(name, parameter.value);
+            averages.extend(parameter.average);
+            values.push(parameter.value);
         }
         let module = put_flat_values(module, values);
         let average = hollow.map(|hollow| put_flat_values(hollow, averages));
-        (module, average, if is_applied { Step::Applied { norm } } else { Step::Skipped })
+        let norm = Norm(norm);
+        self.last = Some(norm.clone());
+        (module, average, norm)
+    }
+
+    /// Takes back the count of the last step where it moved nothing.
+    fn settle(&mut self) {
+        if self.last.take().is_none_or(|norm| norm.read().is_finite()) {
+            return;
+        }
+        for moments in &mut self.moments {
+            let left_out = moments.as_mut().filter(|moments| moments.moved_last);
+            if let Some(left_out) = left_out {
+                left_out.steps -= 1;
+            }
+            // A parameter whose every step was left out has no moments yet.
+            moments.take_if(|moments| moments.steps == 0);
+        }
     }
 
     /// Everything to save, exact to the bit: `mean.*` and `square.*` (flat, f32) and `steps.*` of each
     /// parameter that has had a gradient.
-    pub fn state_dict(&self) -> BTreeMap<String, TensorData> {
+    pub fn state_dict(&mut self) -> BTreeMap<String, TensorData> {
+        self.settle();
         let mut state = BTreeMap::new();
-        for (name, moments) in &self.moments {
+        for (name, moments) in self.names.iter().zip(&self.moments) {
+            let Some(moments) = moments else { continue };
             let steps = i64::try_from(moments.steps).expect("no training has 2⁶³ steps");
             state.insert(format!("mean.{name}"), moments.mean.to_data());
             state.insert(format!("square.{name}"), moments.square.to_data());
@@ -216,8 +241,8 @@ impl AdamW {
         module: &M,
         state: &BTreeMap<String, TensorData>,
     ) -> Result<(), StateError> {
-        let mut moments = BTreeMap::new();
-        let mut num_used = 0;
+        let mut moments = Vec::new();
+        let mut used = BTreeSet::new();
         let former = former_names(module);
         for (name, value) in flat_values(module) {
             let [mean, square, steps] = ["mean", "square", "steps"].map(|kind| {
@@ -225,7 +250,10 @@ impl AdamW {
                 entry(&name).or_else(|| entry(former.get(&name)?))
             });
             let (mean, square, steps) = match (mean, square, steps) {
-                (None, None, None) => continue,
+                (None, None, None) => {
+                    moments.push(None);
+                    continue;
+                }
                 (Some(mean), Some(square), Some(steps)) => (mean, square, steps),
                 _ => return Err(StateError::Incomplete { name }),
             };
@@ -240,16 +268,18 @@ impl AdamW {
             };
             let tensor = |data: &TensorData| Tensor::from_data(data.clone(), &value.device());
             let (mean, square) = (tensor(mean), tensor(square));
-            moments.insert(name, Moments { mean, square, steps });
-            num_used += 3;
+            moments.push(Some(Moments { mean, square, steps, moved_last: false }));
+            used.insert(name);
         }
-        if num_used != state.len() {
+        if 3 * used.len() != state.len() {
             let is_known =
-                |key: &str| key.split_once('.').is_some_and(|(_, name)| moments.contains_key(name));
+                |key: &str| key.split_once('.').is_some_and(|(_, name)| used.contains(name));
             let stranger = state.keys().find(|key| !is_known(key)).cloned().unwrap_or_default();
             return Err(StateError::Stranger { key: stranger });
         }
+        self.names = names(module);
         self.moments = moments;
+        self.last = None;
         Ok(())
     }
 }

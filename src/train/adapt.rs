@@ -2,6 +2,7 @@
 
 use super::parameters::former_names;
 use crate::faults::demand;
+use crate::models::layers::affine;
 use crate::models::weights::{self, StateDict, WeightsError, is_named};
 use crate::models::{Fill, Init};
 use anyhow::{Result, ensure};
@@ -38,7 +39,7 @@ impl Reparameterization for LowRank {
     const NAME: &'static str = "lora";
 
     fn apply<const D: usize>(&self, base: Tensor<D>) -> Tensor<D> {
-        let change = self.lora_b.val().matmul(self.lora_a.val()) * self.scale;
+        let change = affine(self.lora_b.val(), self.lora_a.val().transpose(), None) * self.scale;
         let change = change.reshape(base.shape());
         base + change
     }

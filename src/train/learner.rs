@@ -1,7 +1,7 @@
 //! What learns: weights with their average and their optimizer, saved under one name.
 
 use super::Train;
-use super::adamw::{AdamW, GradientSum, Step};
+use super::adamw::{AdamW, GradientSum, Norm};
 use super::checkpoint::Parts;
 use crate::models::weights;
 use anyhow::Result;
@@ -49,21 +49,21 @@ impl<M: Module + Clone> Learner<M> {
     }
 
     /// Takes a step down the mean of `gradients`, and the average after it; neither, where they are not finite.
-    pub fn step(&mut self, gradients: GradientSum, stride: Stride) -> Step {
+    pub fn step(&mut self, gradients: GradientSum, stride: Stride) -> Norm {
         self.optimizer.set_weight_decay(stride.weight_decay);
         let [model, ema] = self.take();
-        let (model, ema, step) = self.optimizer.step(
+        let (model, ema, norm) = self.optimizer.step(
             model,
             Some((ema, stride.ema_decay)),
             gradients,
             stride.learning_rate,
         );
         self.weights = ema.map(|ema| [model, ema]);
-        step
+        norm
     }
 
     /// Puts all that it needs to go on into `parts`.
-    pub fn save(&self, parts: &mut Parts) {
+    pub fn save(&mut self, parts: &mut Parts) {
         parts.insert(self.part("model"), weights::state_dict(self.model()));
         parts.insert(self.part("ema"), weights::state_dict(self.ema()));
         parts.insert(self.part("optimizer"), self.optimizer.state_dict());

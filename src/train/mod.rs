@@ -85,7 +85,7 @@ pub trait Procedure {
     }
 
     /// Puts all that must survive a restart into `parts`.
-    fn save(&self, parts: &mut Parts);
+    fn save(&mut self, parts: &mut Parts);
 
     /// Takes back what [`Procedure::save`] gave.
     fn load(&mut self, parts: &Parts) -> Result<()>;
@@ -143,7 +143,6 @@ pub fn run_procedure<P: Procedure>(procedure: &mut P, setup: &Setup) -> Result<D
     let mut batches = Loader::start(procedure.samples(), loader)?;
     let watch = Watch::new(name, counters.images_seen, plan.images);
     let mut average = step::Average::default();
-    let mut skipped_in_a_row = 0;
     let mut clock = Clock::start(counters.seconds);
 
     if counters.images_seen == 0 {
@@ -151,6 +150,8 @@ pub fn run_procedure<P: Procedure>(procedure: &mut P, setup: &Setup) -> Result<D
     }
     while counters.images_seen < plan.images {
         if interrupt::requested() {
+            average.settle();
+            counters.skipped_steps += average.take_skipped();
             counters.seconds = clock.seconds();
             counters.save(procedure, setup, &batches)?;
             return Err(interrupt::Interrupted.into());
@@ -158,25 +159,26 @@ pub fn run_procedure<P: Procedure>(procedure: &mut P, setup: &Setup) -> Result<D
         let batch = batches.next().context("the loader ended")??;
         let seen_before = counters.images_seen;
         let report = procedure.step(&batch.items, plan, counters.progress(plan));
-        counters.take(&report, batch.items.len());
+        let images = batch.items.len();
+        counters.step += 1;
+        counters.images_seen += images as u64;
+        average.add(report, images);
         let seen = counters.images_seen;
         let is_due = |every: u64| seen_before / every != seen / every;
         let is_last = seen >= plan.images;
         // The next round saves before it ends.
         let _ = watch.reach(seen.min(plan.images));
-
-        skipped_in_a_row = if report.is_skipped { skipped_in_a_row + 1 } else { 0 };
-        if skipped_in_a_row > plan.max_skipped_steps {
+        if average.skipped_in_a_row > plan.max_skipped_steps {
             bail!(
-                "the gradient was not finite {skipped_in_a_row} steps in a row (images {seen}); lower {name}.train's \
-                 learning_rate.peak"
+                "the gradient was not finite {} steps in a row (images {seen}); lower {name}.train's \
+                 learning_rate.peak",
+                average.skipped_in_a_row
             );
         }
-        average.add(report, batch.items.len());
 
         // Once in a while.
         if is_due(plan.log_every) || is_last {
-            let figures = average.take()?;
+            let figures = average.take();
             watch.say(format!("loss {:.4}", figures[0].1));
             metrics.record(seen, figures)?;
         }
@@ -195,6 +197,8 @@ pub fn run_procedure<P: Procedure>(procedure: &mut P, setup: &Setup) -> Result<D
         }
         if is_due(plan.save_every) || is_last {
             metrics.sync()?;
+            average.settle();
+            counters.skipped_steps += average.take_skipped();
             counters.seconds = clock.seconds();
             counters.save(procedure, setup, &batches)?;
         }
@@ -238,22 +242,9 @@ impl Counters {
         Progress { step: self.step, images_seen: self.images_seen, images: plan.images }
     }
 
-    /// Counts a step over `images`.
-    fn take(&mut self, report: &Report, images: usize) {
-        self.step += 1;
-        self.images_seen += images as u64;
-        if report.is_skipped {
-            self.skipped_steps += 1;
-            tracing::warn!(
-                images = self.images_seen,
-                "a gradient was not finite: the step was left out"
-            );
-        }
-    }
-
     fn save<P: Procedure>(
         &self,
-        procedure: &P,
+        procedure: &mut P,
         setup: &Setup,
         batches: &Loader<P::Item>,
     ) -> Result<()> {

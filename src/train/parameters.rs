@@ -7,34 +7,39 @@ use burn::{
 };
 use std::collections::BTreeMap;
 
-/// Every float parameter by its name, flat and off the autodiff graph. Copies nothing.
-pub(super) fn flat_values<M: Module>(module: &M) -> BTreeMap<String, Tensor<1>> {
+/// Every float parameter with its name, flat and off the autodiff graph, as a module is visited. Copies nothing.
+pub(super) fn flat_values<M: Module>(module: &M) -> Vec<(String, Tensor<1>)> {
     let mut values = Values::default();
     module.visit(&mut values);
-    values.by_name
+    values.found
 }
 
-/// Takes the gradient of every parameter that has one, by name, flat.
+/// The names alone.
+pub(super) fn names<M: Module>(module: &M) -> Vec<String> {
+    flat_values(module).into_iter().map(|(name, _)| name).collect()
+}
+
+/// Takes the gradient of every parameter, flat, as a module is visited.
 pub(super) fn take_flat_gradients<M: Module>(
     module: &M,
     gradients: &mut Gradients,
-) -> BTreeMap<String, Tensor<1>> {
-    let mut taken = TakenGradients { path: Path::default(), gradients, by_name: BTreeMap::new() };
+) -> Vec<Option<Tensor<1>>> {
+    let mut taken = TakenGradients { gradients, found: Vec::new() };
     module.visit(&mut taken);
-    taken.by_name
+    taken.found
 }
 
-/// Takes the flat, plain value of every float parameter out of `module`, by name and with its rank: nobody else holds it
-/// then, so it may be changed in place. [`put_flat_values`] makes the module whole again.
-pub(super) fn take_flat_values<M: Module>(module: M) -> (M, BTreeMap<String, (usize, Tensor<1>)>) {
-    let mut take = Take { path: Path::default(), taken: BTreeMap::new(), nothing: None };
+/// Takes the flat, plain value of every float parameter out of `module`, with its rank, as a module is visited: nobody
+/// else holds it then, so it may be changed in place. [`put_flat_values`] makes the module whole again.
+pub(super) fn take_flat_values<M: Module>(module: M) -> (M, Vec<(usize, Tensor<1>)>) {
+    let mut take = Take { taken: Vec::new(), nothing: None };
     let hollow = module.map(&mut take);
     (hollow, take.taken)
 }
 
 /// The other way. The values are leaves of the graph where the old ones were.
-pub(super) fn put_flat_values<M: Module>(module: M, values: BTreeMap<String, Tensor<1>>) -> M {
-    module.map(&mut Put { path: Path::default(), values })
+pub(super) fn put_flat_values<M: Module>(module: M, values: Vec<Tensor<1>>) -> M {
+    module.map(&mut Put { values: values.into_iter() })
 }
 
 /// The names of parameters as optimizer states had them that were saved before their names were those of the weights,
@@ -76,7 +81,7 @@ fn flat<const D: usize>(tensor: Tensor<D>) -> Tensor<1> {
 #[derive(Default)]
 struct Values {
     path: Path,
-    by_name: BTreeMap<String, Tensor<1>>,
+    found: Vec<(String, Tensor<1>)>,
 }
 
 impl ModuleVisitor for Values {
@@ -89,73 +94,45 @@ impl ModuleVisitor for Values {
     }
 
     fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-        self.by_name.insert(self.path.name(), flat(param.val().inner()));
+        self.found.push((self.path.name(), flat(param.val().inner())));
     }
 }
 
 struct TakenGradients<'a> {
-    path: Path,
     gradients: &'a mut Gradients,
-    by_name: BTreeMap<String, Tensor<1>>,
+    found: Vec<Option<Tensor<1>>>,
 }
 
 impl ModuleVisitor for TakenGradients<'_> {
-    fn enter_module(&mut self, name: &str, container: &str) {
-        self.path.enter(name, container);
-    }
-
-    fn exit_module(&mut self, _name: &str, _container: &str) {
-        self.path.exit();
-    }
-
     fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-        if let Some(gradient) = param.val().grad_remove(self.gradients) {
-            self.by_name.insert(self.path.name(), flat(gradient));
-        }
+        self.found.push(param.val().grad_remove(self.gradients).map(flat));
     }
 }
 
 struct Take {
-    path: Path,
-    taken: BTreeMap<String, (usize, Tensor<1>)>,
+    taken: Vec<(usize, Tensor<1>)>,
     nothing: Option<Tensor<1>>,
 }
 
 impl ModuleMapper for Take {
-    fn enter_module(&mut self, name: &str, container: &str) {
-        self.path.enter(name, container);
-    }
-
-    fn exit_module(&mut self, _name: &str, _container: &str) {
-        self.path.exit();
-    }
-
     fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
         replace(param, |value| {
-            let (shape, device) = (value.shape(), value.device());
-            self.taken.insert(self.path.name(), (D, flat(value)));
-            let nothing = self.nothing.get_or_insert_with(|| Tensor::zeros([1], &device));
-            nothing.clone().reshape([1; D]).expand(shape)
+            let shape = value.shape();
+            let nothing =
+                self.nothing.get_or_insert_with(|| Tensor::zeros([1], &value.device())).clone();
+            self.taken.push((D, flat(value)));
+            nothing.reshape([1; D]).expand(shape)
         })
     }
 }
 
 struct Put {
-    path: Path,
-    values: BTreeMap<String, Tensor<1>>,
+    values: std::vec::IntoIter<Tensor<1>>,
 }
 
 impl ModuleMapper for Put {
-    fn enter_module(&mut self, name: &str, container: &str) {
-        self.path.enter(name, container);
-    }
-
-    fn exit_module(&mut self, _name: &str, _container: &str) {
-        self.path.exit();
-    }
-
     fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
-        replace(param, |hollow| match self.values.remove(&self.path.name()) {
+        replace(param, |hollow| match self.values.next() {
             Some(value) => value.reshape(hollow.shape()),
             None => hollow,
         })

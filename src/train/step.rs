@@ -1,6 +1,6 @@
 //! One optimizer step: loss, gradients, weights, average.
 
-use super::adamw::{GradientSum, Step};
+use super::adamw::{GradientSum, Norm};
 use super::checkpoint::Parts;
 use super::learner::{Learner, Stride};
 use super::task::{Progress, Task};
@@ -16,12 +16,10 @@ use std::sync::Arc;
 pub struct Report {
     /// The first is the loss. Still on the device: reading waits for it.
     pub figures: Vec<(&'static str, Tensor<1>)>,
-    /// Norm of all gradients together, before clipping.
-    pub gradient_norm: f64,
+    /// Norm of all gradients together, before clipping. Where it is no finite number, nothing was changed.
+    pub gradient_norm: Norm,
     /// Learning rate of this step.
     pub learning_rate: f64,
-    /// A gradient was not finite, so nothing was changed.
-    pub is_skipped: bool,
 }
 
 /// The plainest procedure: one learner down one loss.
@@ -78,14 +76,9 @@ impl<T: Task> Procedure for Descent<'_, T> {
             weight_decay: task.weight_decay(plan.optimizer.weight_decay, progress),
             ema_decay: task.ema_decay(plan.ema.decay_at(progress.step), progress),
         };
-        let (gradient_norm, is_skipped) = match learner.step(gradients, stride) {
-            Step::Applied { norm } => (norm, false),
-            Step::Skipped => (f64::NAN, true),
-        };
-        if !is_skipped {
-            task.after_step(progress);
-        }
-        Report { figures, gradient_norm, learning_rate, is_skipped }
+        let gradient_norm = learner.step(gradients, stride);
+        task.after_step(progress);
+        Report { figures, gradient_norm, learning_rate }
     }
 
     fn validate(&self) -> Result<Vec<(&'static str, f64)>> {
@@ -96,7 +89,7 @@ impl<T: Task> Procedure for Descent<'_, T> {
         self.task.preview(self.learner.ema())
     }
 
-    fn save(&self, parts: &mut Parts) {
+    fn save(&mut self, parts: &mut Parts) {
         self.learner.save(parts);
         parts.insert("task".to_owned(), self.task.state());
     }
@@ -111,32 +104,56 @@ impl<T: Task> Procedure for Descent<'_, T> {
     }
 }
 
-/// Means over the images since the last record.
+/// Means over the images since the last record, and steps that were left out.
 #[derive(Default)]
 pub(super) struct Average {
-    pending: Vec<(Report, usize)>,
+    /// Queued, and perhaps not yet computed.
+    last: Option<(Report, usize)>,
+    done: Vec<(Report, f64, usize)>,
+    /// Steps left out since somebody asked.
+    skipped: u64,
+    /// Steps left out one after the other, up to now.
+    pub(super) skipped_in_a_row: u32,
 }
 
 impl Average {
-    /// Takes a step's report in; nothing is read from the device yet.
+    /// Takes a step's report in, and looks at the one before: that has been computed by now, so nothing waits.
     pub(super) fn add(&mut self, report: Report, images: usize) {
-        if !report.is_skipped {
-            self.pending.push((report, images));
+        self.settle();
+        self.last = Some((report, images));
+    }
+
+    /// Looks at the last report, too; waits for the device.
+    pub(super) fn settle(&mut self) {
+        let Some((report, images)) = self.last.take() else { return };
+        let norm = report.gradient_norm.read();
+        if norm.is_finite() {
+            self.skipped_in_a_row = 0;
+            self.done.push((report, norm, images));
+        } else {
+            self.skipped_in_a_row += 1;
+            self.skipped += 1;
+            tracing::warn!("a gradient was not finite: the step was left out");
         }
     }
 
+    /// Steps left out since this was asked last.
+    pub(super) fn take_skipped(&mut self) -> u64 {
+        std::mem::take(&mut self.skipped)
+    }
+
     /// The means, and a clean slate. The first figure is the loss.
-    pub(super) fn take(&mut self) -> Result<Vec<(&'static str, f64)>> {
+    pub(super) fn take(&mut self) -> Vec<(&'static str, f64)> {
+        self.settle();
         let mut means: Vec<(&'static str, NumericMetricState)> = Vec::new();
         let mut last_rate = 0.0;
-        for (report, images) in self.pending.drain(..) {
+        for (report, norm, images) in self.done.drain(..) {
             last_rate = report.learning_rate;
-            let norm = ("train/gradient_norm", report.gradient_norm);
             let figures = report
                 .figures
                 .into_iter()
                 .map(|(name, value)| (name, f64::from(value.into_scalar::<f32>())))
-                .chain([norm]);
+                .chain([("train/gradient_norm", norm)]);
             for (at, (name, value)) in figures.enumerate() {
                 if means.len() <= at {
                     means.push((name, NumericMetricState::new()));
@@ -150,6 +167,6 @@ impl Average {
             figures.push(("train/loss", f64::NAN));
         }
         figures.push(("train/learning_rate", last_rate));
-        Ok(figures)
+        figures
     }
 }

@@ -80,17 +80,17 @@ impl Procedure for Duel {
         gradients.add(self.generator.model(), fooled.clone().backward());
         let mut against = GradientSum::default();
         against.add(self.critic.model(), apart.clone().backward());
-        self.generator.step(gradients, stride);
+        let gradient_norm = self.generator.step(gradients, stride);
         self.critic.step(against, stride);
         let figures = vec![("train/loss", fooled.inner()), ("train/critic", apart.inner())];
-        Report { figures, gradient_norm: 0.0, learning_rate, is_skipped: false }
+        Report { figures, gradient_norm, learning_rate }
     }
 
     fn validate(&self) -> Result<Vec<(&'static str, f64)>> {
         Ok(Vec::new())
     }
 
-    fn save(&self, parts: &mut Parts) {
+    fn save(&mut self, parts: &mut Parts) {
         self.generator.save(parts);
         self.critic.save(parts);
     }
@@ -138,7 +138,7 @@ fn two_learners_with_a_loss_each_resume_bit_for_bit_under_their_names() {
         run_procedure(&mut Duel::new(&setup.section), &setup).unwrap()
     };
     let started = {
-        let duel = Duel::new(&setup(once.path(), 64).section);
+        let mut duel = Duel::new(&setup(once.path(), 64).section);
         let mut parts = Parts::default();
         duel.save(&mut parts);
         parts

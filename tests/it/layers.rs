@@ -5,9 +5,10 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// The modules from the ground up. Those on one line do not know each other.
-const LAYERS: [&[&str]; 10] = [
+const LAYERS: [&[&str]; 11] = [
+    &["random"],
     &["engine"],
-    &["random", "device", "faults", "interrupt", "artifact"],
+    &["device", "faults", "interrupt", "artifact"],
     &["telemetry", "metric", "diffusion"],
     &["data"],
     &["models"],

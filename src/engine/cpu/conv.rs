@@ -23,7 +23,7 @@ pub(super) fn forward(
     let (x, weight) = (x.to_contiguous(), weight.to_contiguous());
     let bias = bias.map(|bias| bias.to_contiguous());
     let bias = bias.as_ref().map(|bias| bias.storage());
-    let patches = Patches::of(&x, &weight, geometry);
+    let patches = Patches::of(&x, weight.layout().shape()[2], geometry);
     let num_out = weight.layout().shape()[0];
     let out = patches.convolve(x.storage(), weight.storage(), bias, num_out);
     tensor(out, vec![patches.batch, num_out, patches.out_height, patches.out_width])
@@ -43,7 +43,7 @@ pub(super) fn x_gradient(
     }
     // The convolution of the output's gradient with the kernel turned by half a turn.
     let (weight, grad) = (weight.to_contiguous(), grad.to_contiguous());
-    let patches = Patches::of(x, &weight, geometry);
+    let patches = Patches::of(x, weight.layout().shape()[2], geometry);
     let Patches { batch, num_in, height, width, kernel, .. } = patches;
     let num_out = weight.layout().shape()[0];
     let taps = kernel * kernel;
@@ -70,13 +70,13 @@ pub(super) fn x_gradient(
 /// The gradient of the kernel.
 pub(super) fn weight_gradient(
     x: &FloatTensor<Flex>,
-    weight: &FloatTensor<Flex>,
+    shape: [usize; 4],
     grad: &FloatTensor<Flex>,
     geometry: ConvGeometry,
 ) -> FloatTensor<Flex> {
     let (x, grad) = (x.to_contiguous(), grad.to_contiguous());
-    let patches = Patches::of(&x, weight, geometry);
-    let num_out = weight.layout().shape()[0];
+    let patches = Patches::of(&x, shape[2], geometry);
+    let num_out = shape[0];
     let (x, grad): (&[f32], &[f32]) = (x.storage(), grad.storage());
     let images_per_sum = patches.batch.div_ceil(NUM_PARTIAL_SUMS).max(1);
     let num_sums = patches.batch.div_ceil(images_per_sum);
@@ -92,7 +92,7 @@ pub(super) fn weight_gradient(
         total
     });
     let total = total.expect("a batch holds at least one image");
-    tensor(total, weight.layout().shape().to_vec())
+    tensor(total, shape.to_vec())
 }
 
 /// The gradient of the bias.
@@ -126,11 +126,10 @@ struct Patches {
 impl Patches {
     fn of(
         x: &FloatTensor<Flex>,
-        weight: &FloatTensor<Flex>,
+        kernel: usize,
         ConvGeometry { stride, padding: (before, after) }: ConvGeometry,
     ) -> Self {
         let [batch, num_in, height, width] = x.layout().shape().dims();
-        let kernel = weight.layout().shape()[2];
         let out = |side: usize| (side + before + after - kernel) / stride + 1;
         let (out_height, out_width) = (out(height), out(width));
         Self { batch, num_in, height, width, out_height, out_width, kernel, stride, before }

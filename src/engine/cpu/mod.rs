@@ -33,31 +33,41 @@ pub(super) fn takes(_operation: Operation) -> bool {
 type Floats = FloatTensor<Flex>;
 
 impl Engine for Flex {
+    fn prepare_kernel(weight: &Floats, _x: &Floats) -> Floats {
+        weight.to_contiguous()
+    }
+
+    fn prepare_matrix(weight: &Floats, _x: &Floats) -> Floats {
+        weight.to_contiguous()
+    }
+
     fn convolve(
         x: &Floats,
-        weight: &Floats,
+        kernel: &Floats,
+        _shape: [usize; 4],
         bias: Option<&Floats>,
         geometry: ConvGeometry,
     ) -> Floats {
-        conv::forward(x, weight, bias, geometry)
+        conv::forward(x, kernel, bias, geometry)
     }
 
     fn convolve_x_gradient(
         x: &Floats,
-        weight: &Floats,
+        kernel: &Floats,
+        _shape: [usize; 4],
         grad: &Floats,
         geometry: ConvGeometry,
     ) -> Floats {
-        conv::x_gradient(x, weight, grad, geometry)
+        conv::x_gradient(x, kernel, grad, geometry)
     }
 
     fn convolve_weight_gradient(
         x: &Floats,
-        weight: &Floats,
+        shape: [usize; 4],
         grad: &Floats,
         geometry: ConvGeometry,
     ) -> Floats {
-        conv::weight_gradient(x, weight, grad, geometry)
+        conv::weight_gradient(x, shape, grad, geometry)
     }
 
     fn sum_channels(grad: &Floats) -> Floats {
@@ -96,12 +106,12 @@ impl Engine for Flex {
         GroupNormGradients { x, shift, weight, bias }
     }
 
-    fn affine(x: &Floats, weight: &Floats, bias: Option<&Floats>) -> Floats {
-        tokens::affine(x, weight, bias)
+    fn affine(x: &Floats, matrix: &Floats, bias: Option<&Floats>) -> Floats {
+        tokens::affine(x, matrix, bias)
     }
 
-    fn affine_x_gradient(weight: &Floats, grad: &Floats) -> Floats {
-        tokens::affine_x_gradient(weight, grad)
+    fn affine_x_gradient(matrix: &Floats, grad: &Floats) -> Floats {
+        tokens::affine_x_gradient(matrix, grad)
     }
 
     fn affine_weight_gradient(x: &Floats, grad: &Floats) -> Floats {

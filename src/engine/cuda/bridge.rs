@@ -5,6 +5,7 @@
 //! Memory that is given back while a call is queued is used again only by later work on the same stream.
 
 use super::runner::{self, Runner};
+use crate::engine::nvidia::EngineError;
 use burn_cubecl::tensor::CubeTensor;
 use cubecl::cuda::CudaRuntime;
 use cubecl_common::device_handle::DeviceHandle;
@@ -32,7 +33,7 @@ pub(super) fn enqueue(
     near: &CubeTensor,
     reads: &[&CubeTensor],
     writes: &[&CubeTensor],
-    call: impl FnOnce(&mut Call<'_>) -> Result<(), runner::Fault> + Send + 'static,
+    call: impl FnOnce(&mut Call<'_>) -> Result<(), EngineError> + Send + 'static,
 ) {
     let binding = |tensor: &&CubeTensor| tensor.handle.clone().binding();
     let reads: Vec<BufferBinding> = reads.iter().map(binding).collect();

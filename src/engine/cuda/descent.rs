@@ -1,6 +1,7 @@
 //! AdamW and the running average of all parameters in one launch, in place.
 
 use super::bridge::enqueue;
+use super::prepared;
 use super::tensor::{dense, empty, int};
 use crate::engine::descent::{Descent, Moving, Parameter, primitive, wrapped};
 use crate::engine::nvidia::driver::Argument::{Float, Int, Long};
@@ -13,6 +14,8 @@ struct Held {
     value: CubeTensor,
     moving: Option<([CubeTensor; 3], f64, [f64; 2])>,
     average: Option<CubeTensor>,
+    /// The bf16 copy that products take.
+    shadow: Option<CubeTensor>,
 }
 
 /// A row of the kernels' table, but for the addresses.
@@ -22,6 +25,7 @@ struct Row {
     numbers: [f32; 3],
     has_gradient: bool,
     has_average: bool,
+    has_shadow: bool,
 }
 
 /// See [`crate::engine::descent::descend`].
@@ -29,8 +33,11 @@ pub(in crate::engine) fn descend(
     parameters: Vec<Parameter>,
     descent: &Descent,
 ) -> (Vec<Parameter>, Tensor<1>) {
-    let rows: Vec<Row> = parameters.iter().map(Row::of).collect();
+    prepared::sweep();
+    let numbers: Vec<Row> = parameters.iter().map(Row::of).collect();
     let held: Vec<Held> = parameters.into_iter().map(Held::of).collect();
+    let of_held = |(row, held): (Row, &Held)| Row { has_shadow: held.shadow.is_some(), ..row };
+    let rows: Vec<Row> = numbers.into_iter().zip(&held).map(of_held).collect();
     let near = &held[0].value;
     let norm = empty(near, [1], DType::F32);
     let mut reads: Vec<&CubeTensor> = Vec::new();
@@ -42,6 +49,7 @@ pub(in crate::engine) fn descend(
             writes.extend([mean, square]);
         }
         writes.extend(&held.average);
+        writes.extend(&held.shadow);
     }
     let (num_read, descent) = (reads.len(), *descent);
     enqueue(near, &reads, &writes, move |call| {
@@ -68,6 +76,7 @@ pub(in crate::engine) fn descend(
             .launch(&kernels::gradient_norm(), &[partial, norm, int(chunks.len()), rounds])?;
         let float = |value: f64| Float(value as f32);
         let [beta1, beta2] = descent.betas.map(float);
+        call.runner.note_memory()?;
         call.runner.launch(
             &kernels::adamw(count),
             &[
@@ -98,6 +107,7 @@ impl Row {
             numbers: numbers.map(|number| number as f32),
             has_gradient: parameter.gradient.is_some(),
             has_average: parameter.average.is_some(),
+            has_shadow: false,
         }
     }
 }
@@ -105,7 +115,7 @@ impl Row {
 /// The bytes of [`kernels::Parameter`]s.
 fn table(rows: &[Row], read: &[u64], written: &[u64]) -> Vec<u8> {
     let (mut read, mut written) = (read.iter().copied(), written.iter().copied());
-    let mut next = |wanted: bool, from: &mut dyn Iterator<Item = u64>| match wanted {
+    let next = |wanted: bool, from: &mut dyn Iterator<Item = u64>| match wanted {
         true => from.next().unwrap_or(0),
         false => 0,
     };
@@ -116,7 +126,8 @@ fn table(rows: &[Row], read: &[u64], written: &[u64]) -> Vec<u8> {
         let mean = next(row.has_gradient, &mut written);
         let square = next(row.has_gradient, &mut written);
         let average = next(row.has_average, &mut written);
-        for long in [value, gradient, mean, square, average, 0, row.len] {
+        let shadow = next(row.has_shadow, &mut written);
+        for long in [value, gradient, mean, square, average, shadow, row.len] {
             bytes.extend(long.to_ne_bytes());
         }
         for number in row.numbers {
@@ -132,21 +143,27 @@ impl Held {
     fn of(parameter: Parameter) -> Self {
         let Parameter { value, gradient, average } = parameter;
         let take = |tensor: Tensor<1>| primitive!(Cube, tensor);
-        let own = |tensor: Tensor<1>| {
-            let tensor = take(tensor);
+        let own = |tensor: CubeTensor| {
             if tensor.handle.can_mut() { dense(&tensor) } else { copy(&tensor) }
         };
+        let (value, average) = (take(value), average.map(take));
+        let shadow = if gradient.is_some() { prepared::release(&value) } else { None };
+        average.as_ref().and_then(prepared::release);
         Self {
-            value: if gradient.is_some() { own(value) } else { dense(&take(value)) },
+            value: if gradient.is_some() { own(value) } else { dense(&value) },
+            shadow,
             moving: gradient.map(|moving| {
                 let Moving { sum, mean, square, weight_decay, corrections } = moving;
-                ([dense(&take(sum)), own(mean), own(square)], weight_decay, corrections)
+                ([dense(&take(sum)), own(take(mean)), own(take(square))], weight_decay, corrections)
             }),
             average: average.map(own),
         }
     }
 
     fn give_back(self) -> Parameter {
+        if let Some(shadow) = self.shadow {
+            prepared::keep(&self.value, shadow);
+        }
         let gradient = self.moving.map(|([sum, mean, square], weight_decay, corrections)| Moving {
             sum: wrapped!(Cube, sum),
             mean: wrapped!(Cube, mean),

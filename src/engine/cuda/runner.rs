@@ -3,46 +3,28 @@
 #![allow(unsafe_code)] // Launches with raw device addresses.
 
 use crate::engine::Timing;
-use crate::engine::nvidia::cublas::{self, Cublas, CublasError, Product};
-use crate::engine::nvidia::cudnn::{self, Cudnn, CudnnError, Graph, Plan, Target};
-use crate::engine::nvidia::driver::{Argument, Driver, DriverError};
+use crate::engine::nvidia::cublas::{self, Cublas, Product};
+use crate::engine::nvidia::cudnn::{self, Cudnn, Graph, Plan, Target};
+use crate::engine::nvidia::driver::{Argument, Driver};
 use crate::engine::nvidia::kernels::{self, Launch};
-use crate::engine::nvidia::nvrtc::{self, NvrtcError};
+use crate::engine::nvidia::nvrtc;
+use crate::engine::nvidia::{EngineError, WORKSPACE};
 use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
-/// Bytes of device memory in which operations keep what they need only while they run. All run on one stream, one
-/// after the other, so they share it.
-pub(super) const WORKSPACE: usize = 256 << 20;
-
-/// Why an operation failed.
-#[derive(Debug, Clone, thiserror::Error)]
-pub(super) enum Fault {
-    #[error(transparent)]
-    Driver(#[from] DriverError),
-    #[error(transparent)]
-    Cublas(#[from] CublasError),
-    #[error(transparent)]
-    Cudnn(#[from] CudnnError),
-    #[error(transparent)]
-    Nvrtc(#[from] NvrtcError),
-    #[error("an operation needs {needed} bytes of scratch memory, {WORKSPACE} are set aside")]
-    Workspace { needed: usize },
-}
-
 thread_local! {
     /// Of the device whose thread this is.
-    static RUNNER: RefCell<Option<Result<Runner, Fault>>> = const { RefCell::new(None) };
+    static RUNNER: RefCell<Option<Result<Runner, EngineError>>> = const { RefCell::new(None) };
 }
 
 /// Runs `call` with what the device of this thread has, started at the first call.
 pub(super) fn with<R>(
     stream: u64,
-    call: impl FnOnce(&mut Runner) -> Result<R, Fault>,
-) -> Result<R, Fault> {
+    call: impl FnOnce(&mut Runner) -> Result<R, EngineError>,
+) -> Result<R, EngineError> {
     RUNNER.with_borrow_mut(|runner| {
         let runner = runner.get_or_insert_with(Runner::start);
         let runner = runner.as_mut().map_err(|fault| fault.clone())?;
@@ -75,6 +57,14 @@ const COUNTING: &str = "UMBRA_COUNT_LAUNCHES";
 /// Kernels of our own and calls of libraries so far, over all devices.
 static CALLS: AtomicU64 = AtomicU64::new(0);
 
+/// Bytes of memory taken on the card that computed last, as of its last step of the optimizer.
+static MEMORY: AtomicU64 = AtomicU64::new(0);
+
+/// Bytes of memory taken on the card that last took a step of the optimizer; nothing where none did.
+pub(in crate::engine) fn memory_in_use() -> Option<u64> {
+    Some(MEMORY.load(Ordering::Relaxed)).filter(|bytes| *bytes > 0)
+}
+
 /// Whether every call is waited for and timed.
 static IS_TIMED: AtomicBool = AtomicBool::new(false);
 
@@ -94,7 +84,7 @@ pub(in crate::engine) fn calls() -> u64 {
 
 impl Runner {
     /// On the current context.
-    fn start() -> Result<Self, Fault> {
+    fn start() -> Result<Self, EngineError> {
         let mut driver = Driver::open()?;
         let architecture = driver.architecture()?;
         let cubin = nvrtc::compile(kernels::SOURCE, &architecture)?;
@@ -109,19 +99,23 @@ impl Runner {
     }
 
     /// Scratch memory of at least `bytes`, for this operation only.
-    pub(super) fn scratch(&self, bytes: usize) -> Result<u64, Fault> {
+    pub(super) fn scratch(&self, bytes: usize) -> Result<u64, EngineError> {
         match bytes <= WORKSPACE {
             true => Ok(self.workspace),
-            false => Err(Fault::Workspace { needed: bytes }),
+            false => Err(EngineError::Workspace { needed: bytes }),
         }
     }
 
     /// Queues one of our kernels.
-    pub(super) fn launch(&mut self, launch: &Launch, arguments: &[Argument]) -> Result<(), Fault> {
+    pub(super) fn launch(
+        &mut self,
+        launch: &Launch,
+        arguments: &[Argument],
+    ) -> Result<(), EngineError> {
         self.timed(|| (launch.name.to_owned(), 0), |runner| runner.launch_now(launch, arguments))
     }
 
-    fn launch_now(&mut self, launch: &Launch, arguments: &[Argument]) -> Result<(), Fault> {
+    fn launch_now(&mut self, launch: &Launch, arguments: &[Argument]) -> Result<(), EngineError> {
         // SAFETY: operations pass what the kernel documents, in tensors of the sizes that they were made with.
         unsafe { self.driver.launch(launch, arguments, self.stream)? };
         Ok(())
@@ -133,7 +127,7 @@ impl Runner {
         product: &Product,
         operands: [u64; 3],
         bias: u64,
-    ) -> Result<(), Fault> {
+    ) -> Result<(), EngineError> {
         let Product { rows, columns, inner, batch, transposes_a, is_wide, .. } = *product;
         let name = || {
             let kind = if transposes_a { "weight gradient" } else { "product" };
@@ -151,7 +145,7 @@ impl Runner {
         product: &Product,
         operands: [u64; 3],
         bias: u64,
-    ) -> Result<(), Fault> {
+    ) -> Result<(), EngineError> {
         const { assert!(cublas::WORKSPACE <= WORKSPACE) };
         let Some(libraries) = &mut self.libraries else { return Ok(()) };
         // SAFETY: as for kernels.
@@ -160,7 +154,7 @@ impl Runner {
     }
 
     /// Queues a graph of cuDNN; the order of `addresses` is what [`Graph`] says.
-    pub(super) fn execute(&mut self, graph: &Graph, addresses: &[u64]) -> Result<(), Fault> {
+    pub(super) fn execute(&mut self, graph: &Graph, addresses: &[u64]) -> Result<(), EngineError> {
         let name = || (graph.to_string(), graph.flops());
         self.timed(name, |runner| runner.execute_now(graph, addresses))
     }
@@ -169,8 +163,8 @@ impl Runner {
     fn timed(
         &mut self,
         name: impl FnOnce() -> (String, u64),
-        call: impl FnOnce(&mut Self) -> Result<(), Fault>,
-    ) -> Result<(), Fault> {
+        call: impl FnOnce(&mut Self) -> Result<(), EngineError>,
+    ) -> Result<(), EngineError> {
         CALLS.fetch_add(1, Ordering::Relaxed);
         if !IS_TIMED.load(Ordering::Relaxed) {
             return call(self);
@@ -179,6 +173,7 @@ impl Runner {
         unsafe { self.driver.synchronize(self.stream)? };
         let start = Instant::now();
         call(self)?;
+        let host = start.elapsed().as_secs_f64();
         // SAFETY: as above.
         unsafe { self.driver.synchronize(self.stream)? };
         let (name, flops) = name();
@@ -186,11 +181,12 @@ impl Runner {
         let timing = timings.entry(name).or_default();
         timing.calls += 1;
         timing.seconds += start.elapsed().as_secs_f64();
+        timing.host_seconds += host;
         timing.flops += flops;
         Ok(())
     }
 
-    fn execute_now(&mut self, graph: &Graph, addresses: &[u64]) -> Result<(), Fault> {
+    fn execute_now(&mut self, graph: &Graph, addresses: &[u64]) -> Result<(), EngineError> {
         if !self.plans.contains_key(graph) {
             let target = match &self.libraries {
                 Some(libraries) => Target::Here(&libraries.handle),
@@ -208,8 +204,14 @@ impl Runner {
         Ok(())
     }
 
+    /// Notes how much memory is taken.
+    pub(super) fn note_memory(&self) -> Result<(), EngineError> {
+        MEMORY.store(self.driver.memory_in_use()?, Ordering::Relaxed);
+        Ok(())
+    }
+
     /// Queues a copy of `bytes` to the device memory at `to`.
-    pub(super) fn upload(&mut self, to: u64, bytes: &[u8]) -> Result<(), Fault> {
+    pub(super) fn upload(&mut self, to: u64, bytes: &[u8]) -> Result<(), EngineError> {
         // SAFETY: as for kernels.
         unsafe { self.driver.copy(to, bytes, self.stream)? };
         Ok(())

@@ -3,9 +3,13 @@
 use super::bridge::enqueue;
 use crate::engine::nvidia::driver::Argument::{Int, Long};
 use crate::engine::nvidia::kernels::{self, Format};
+use burn::backend::ops::FloatTensorOps as _;
 use burn::tensor::DType;
+use burn::tensor::Slice;
+use burn_cubecl::CubeBackend;
 use burn_cubecl::kernel::into_contiguous;
-use burn_cubecl::ops::{numeric::empty_device_contiguous_dtype, permute, reshape};
+use burn_cubecl::ops::numeric::{empty_device_contiguous_dtype, zeros_client};
+use burn_cubecl::ops::{permute, reshape};
 use burn_cubecl::tensor::CubeTensor;
 
 /// The format in memory. Only f32 and bf16 come here: [`super::takes`] says so.
@@ -46,7 +50,7 @@ pub(super) fn dims<const D: usize>(tensor: &CubeTensor) -> [usize; D] {
 }
 
 /// Whether memory holds the values in the order of `axes`, without gaps.
-fn is_dense(tensor: &CubeTensor, axes: impl DoubleEndedIterator<Item = usize>) -> bool {
+pub(super) fn is_dense(tensor: &CubeTensor, axes: impl DoubleEndedIterator<Item = usize>) -> bool {
     let mut expected = 1;
     axes.rev().all(|axis| {
         let (size, stride) = (tensor.meta.shape()[axis], tensor.meta.strides()[axis]);
@@ -74,6 +78,17 @@ pub(super) fn image(tensor: &CubeTensor) -> CubeTensor {
     let out = empty_image(&x, [b, c, h, w], x.dtype);
     swap(&x, &out, [b, c, h * w]);
     out
+}
+
+/// [B, C, H, W] with zeros `before` and `after` both axes, in the layout of [`image`].
+pub(super) fn padded(x: &CubeTensor, (before, after): (usize, usize)) -> CubeTensor {
+    let [b, c, h, w] = dims(x);
+    let (rows, columns) = (h + before + after, w + before + after);
+    let shape = [b, rows, columns, c].into();
+    let zeros = zeros_client(x.client.clone(), x.device.clone(), shape, x.dtype);
+    let inside = [0..b, before..before + h, before..before + w, 0..c].map(Slice::from);
+    let pixels = permute(x.clone(), &[0, 2, 3, 1]);
+    permute(CubeBackend::float_slice_assign(zeros, &inside, pixels), &[0, 3, 1, 2])
 }
 
 /// [B, heads, N, d] with the heads of a position together in memory.

@@ -95,6 +95,7 @@ pub struct Driver {
     allocate: unsafe extern "C" fn(*mut u64, usize) -> Code,
     copy: unsafe extern "C" fn(u64, *const c_void, usize, u64) -> Code,
     synchronize: unsafe extern "C" fn(u64) -> Code,
+    memory: unsafe extern "C" fn(*mut usize, *mut usize) -> Code,
     get_function: unsafe extern "C" fn(*mut *mut c_void, *mut c_void, *const c_char) -> Code,
     load: unsafe extern "C" fn(*mut *mut c_void, *const c_void) -> Code,
     describe: unsafe extern "C" fn(Code, *mut *const c_char) -> Code,
@@ -119,6 +120,7 @@ impl Driver {
                 allocate: transmute::<*mut c_void, _>(address(c"cuMemAlloc_v2")?),
                 copy: transmute::<*mut c_void, _>(address(c"cuMemcpyHtoDAsync_v2")?),
                 synchronize: transmute::<*mut c_void, _>(address(c"cuStreamSynchronize")?),
+                memory: transmute::<*mut c_void, _>(address(c"cuMemGetInfo_v2")?),
                 get_function: transmute::<*mut c_void, _>(address(c"cuModuleGetFunction")?),
                 load: transmute::<*mut c_void, _>(address(c"cuModuleLoadData")?),
                 describe: transmute::<*mut c_void, _>(address(c"cuGetErrorString")?),
@@ -154,6 +156,15 @@ impl Driver {
         self.check("cuModuleLoadData", code)?;
         self.module = module;
         Ok(())
+    }
+
+    /// Bytes of the card's memory that are taken, by whomever.
+    pub fn memory_in_use(&self) -> Result<u64, DriverError> {
+        let (mut free, mut total) = (0, 0);
+        // SAFETY: output pointers.
+        let code = unsafe { (self.memory)(&mut free, &mut total) };
+        self.check("cuMemGetInfo", code)?;
+        Ok((total - free) as u64)
     }
 
     /// Device memory that is never given back.

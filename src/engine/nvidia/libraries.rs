@@ -179,10 +179,31 @@ pub fn folders() -> Vec<PathBuf> {
     found
 }
 
-/// A folder whose `include` has the CUDA headers, among the places where libraries are looked for.
+/// A folder whose `include` has all CUDA headers that burn's own kernels ask for: `CUDA_PATH`, the system's, or one
+/// among the places where libraries are looked for.
 pub fn headers() -> Option<PathBuf> {
-    let holds = |folder: &PathBuf| folder.join("include/cuda_runtime.h").exists();
-    folders().into_iter().filter_map(|lib| lib.parent().map(Path::to_owned)).find(holds)
+    known_headers().or_else(|| folders().into_iter().filter_map(parent).find(|at| has_headers(at)))
+}
+
+/// The same where `CUDA_PATH` must be set to it, because burn would not look there.
+pub fn headers_to_name() -> Option<PathBuf> {
+    if known_headers().is_some() { None } else { headers() }
+}
+
+fn known_headers() -> Option<PathBuf> {
+    let named = std::env::var_os("CUDA_PATH").map(PathBuf::from);
+    let known = named.unwrap_or_else(|| PathBuf::from("/usr/local/cuda"));
+    has_headers(&known).then_some(known)
+}
+
+fn has_headers(folder: &Path) -> bool {
+    let include = folder.join("include");
+    // pip's runtime package lacks the second, which is in nvidia-cuda-crt.
+    ["cuda_runtime.h", "crt/mma.h"].into_iter().all(|file| include.join(file).exists())
+}
+
+fn parent(lib: PathBuf) -> Option<PathBuf> {
+    lib.parent().map(Path::to_owned)
 }
 
 /// The folders of libraries below pip's `nvidia`.

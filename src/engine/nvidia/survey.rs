@@ -138,9 +138,5 @@ pub fn cards() -> Result<Vec<Card>, String> {
 
 /// The folder of CUDA's headers, for the few kernels that burn compiles itself.
 pub fn headers() -> Option<String> {
-    let named = std::env::var_os("CUDA_PATH").map(std::path::PathBuf::from);
-    let system = std::path::PathBuf::from("/usr/local/cuda");
-    let has = |folder: &std::path::PathBuf| folder.join("include/cuda_runtime.h").exists();
-    let known = named.into_iter().chain([system]).find(has);
-    known.or_else(libraries::headers).map(|folder| folder.join("include").display().to_string())
+    libraries::headers().map(|folder| folder.join("include").display().to_string())
 }

@@ -1,5 +1,6 @@
 //! Position embeddings learned on one grid, used on another.
 
+use crate::models::layers::affine;
 use burn::tensor::{Device, Tensor, TensorData};
 
 /// How a grid of position embeddings is resampled.
@@ -22,11 +23,11 @@ pub(super) fn resample(
 ) -> Tensor<2> {
     let [_, width] = grid.dims();
     let device = grid.device();
-    let across = matrix(from, columns, resampling, &device).unsqueeze::<3>(); // [1, columns, from]
-    let across = across.expand([from, columns, from]);
-    let grid = across.matmul(grid.reshape([from, from, width])); // [from, columns, D]
-    let down = matrix(from, rows, resampling, &device);
-    down.matmul(grid.reshape([from, columns * width])).reshape([rows * columns, width])
+    let across = matrix(from, columns, resampling, &device); // [columns, from]
+    let grid = grid.reshape([from, from, width]).permute([0, 2, 1]); // [from, D, from]
+    let grid = affine(grid, across, None).permute([1, 2, 0]); // [D, columns, from]
+    let grid = affine(grid, matrix(from, rows, resampling, &device), None); // [D, columns, rows]
+    grid.permute([2, 1, 0]).reshape([rows * columns, width])
 }
 
 fn matrix(from: usize, to: usize, resampling: Resampling, device: &Device) -> Tensor<2> {

@@ -31,6 +31,9 @@ impl Center {
     /// Moves to the mean of the noted scores, keeping `momentum` of what it was.
     pub(super) fn follow(&mut self, momentum: f64) {
         if let Some(ahead) = self.ahead.take() {
+            // Scores that are no numbers, of a step that was left out for it, move nothing.
+            let is_number = ahead.clone().is_finite();
+            let ahead = self.mean.clone().mask_where(is_number, ahead);
             self.mean = self.mean.clone() * momentum + ahead * (1.0 - momentum);
         }
     }

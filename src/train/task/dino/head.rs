@@ -1,6 +1,6 @@
 //! The projection head of self-distillation: embeddings to prototype scores.
 
-use crate::models::layers::Linear;
+use crate::models::layers::{Linear, affine};
 use crate::models::{Fill, Init};
 use burn::{
     module::{Module, Param},
@@ -67,7 +67,7 @@ impl Head {
         }
         let prototypes = self.last_layer.val();
         let prototypes = if frozen { prototypes.detach() } else { prototypes };
-        unit(x).matmul(unit(prototypes).transpose())
+        affine(unit(x), unit(prototypes), None)
     }
 }
 

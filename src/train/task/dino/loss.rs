@@ -4,6 +4,7 @@
 //! second one, the two global views first.
 
 use super::head::unit;
+use crate::models::layers::affine;
 use burn::tensor::{
     Int, Tensor,
     activation::{log_softmax, softmax},
@@ -64,7 +65,7 @@ pub(super) fn koleo(embeddings: Tensor<2>) -> Tensor<1> {
     let squares = spread.clone().square().sum_dim(1); // [B, 1]
     // The square of a distance, less that of the row's own length; a row itself is further away than any other.
     let itself = Tensor::<2>::eye(batch, &device) * 16.0;
-    let distances = squares.transpose() - spread.clone().matmul(spread.transpose()) * 2.0 + itself;
+    let distances = squares.transpose() - affine(spread.clone(), spread, None) * 2.0 + itself;
     let nearest: Tensor<1, Int> = distances.argmin(1).reshape([batch]);
     let apart = rows.clone() - rows.select(0, nearest) + EPSILON;
     let distance = apart.square().sum_dim(1).sqrt();
