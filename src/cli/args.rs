@@ -98,6 +98,8 @@ pub(super) enum Verb {
     Bench(Bench),
     /// List what there is to compute with here: GPUs, NVIDIA's libraries, MPI; and what to install.
     Doctor(Doctor),
+    /// Make every kernel and plan that a recipe needs on a GPU, for a card that need not be here.
+    WarmUp(WarmUp),
     /// Compare every operation of a device, forward and backward, with the CPU. The first thing to run on a new card.
     Parity(Parity),
     /// List stores and checkpoints that nobody refers to; remove them with --yes.
@@ -274,6 +276,18 @@ pub(super) struct Bench {
     /// Steps timed; the median counts.
     #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u16).range(1..).map(usize::from))]
     pub(super) iterations: usize,
+}
+
+#[derive(Debug, Clone, clap::Args)]
+pub(super) struct WarmUp {
+    #[command(flatten)]
+    pub(super) at: At,
+    /// The card: sm_80 (A100), sm_90 (H100, H200) or sm_100 (B200).
+    #[arg(long, default_value = "sm_90")]
+    pub(super) target: String,
+    /// Where they are kept [default: $UMBRA_CACHE, or umbra in $XDG_CACHE_HOME or ~/.cache].
+    #[arg(long)]
+    pub(super) out: Option<PathBuf>,
 }
 
 #[derive(Debug, Clone, clap::Args)]

@@ -14,6 +14,7 @@ mod limits;
 mod parity;
 mod probe;
 mod run;
+mod warm_up;
 
 use crate::stages;
 use crate::telemetry::log::{self, Verbosity};
@@ -61,6 +62,7 @@ pub fn main() -> ExitCode {
         Verb::Forward(args) => forward::forward(args),
         Verb::Bench(bench) => bench::bench(bench),
         Verb::Doctor(doctor) => doctor::doctor(doctor),
+        Verb::WarmUp(warm_up) => warm_up::warm_up(warm_up),
         Verb::Parity(parity) => parity::parity(parity),
         Verb::Clean(clean) => clean::clean(clean),
         Verb::Open => probe::probe(),

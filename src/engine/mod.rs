@@ -13,6 +13,8 @@ pub mod cuda;
 pub mod descent;
 mod dispatch;
 pub mod nvidia;
+mod requests;
+pub mod trace;
 
 pub use backend::{ConvGeometry, Groups};
 
@@ -36,7 +38,9 @@ pub enum Operation {
 pub fn takes<const D: usize>(operation: Operation, x: &Tensor<D>) -> bool {
     let device = x.device().inner();
     match device.as_dispatch() {
-        DispatchDevice::Flex(_) => x.dtype() == DType::F32 && cpu::takes(operation),
+        DispatchDevice::Flex(_) => {
+            trace::is_on() || x.dtype() == DType::F32 && cpu::takes(operation)
+        }
         #[cfg(feature = "cuda")]
         DispatchDevice::Cube(_) => {
             matches!(x.dtype(), DType::F32 | DType::BF16) && cuda::takes(operation, x.dtype())

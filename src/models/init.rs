@@ -42,12 +42,13 @@ pub struct Init {
     device: Device,
     position: u64,
     is_deferred: bool,
+    is_hollow: bool,
 }
 
 impl Init {
     /// Parameters on `device`, drawn from `stream` from position 0 on.
     pub fn new(stream: Stream, device: &Device) -> Self {
-        Self { stream, device: device.clone(), position: 0, is_deferred: false }
+        Self { stream, device: device.clone(), position: 0, is_deferred: false, is_hollow: false }
     }
 
     /// The same, but a parameter draws its numbers when first used, so that a network about to be loaded,
@@ -56,6 +57,12 @@ impl Init {
     /// Load such a network before cloning it: until drawn, clones share whether a parameter learns.
     pub fn deferred(mut self) -> Self {
         self.is_deferred = true;
+        self
+    }
+
+    /// The same with zeros for all numbers, which cost nothing: for who looks at shapes alone.
+    pub fn hollow(mut self) -> Self {
+        self.is_hollow = true;
         self
     }
 
@@ -69,6 +76,7 @@ impl Init {
         let mut draws = self.stream.at(self.position);
         self.position += 1;
         let id = ParamId::from(draws.next_u64());
+        let fill = if self.is_hollow { Fill::Zeros } else { fill };
         let draw = move |device: &Device, require_grad: bool| {
             let n = shape.iter().product();
             let values: Vec<f32> = match fill {

@@ -16,6 +16,7 @@ mod known;
 mod networks;
 mod plan;
 mod reference;
+pub mod requests;
 mod run;
 mod sample;
 mod sheets;

@@ -19,6 +19,7 @@ mod tokens;
 
 use super::Operation;
 use super::backend::{ConvGeometry, Engine, GroupNormGradients, Groups};
+use super::trace::{self, Noted};
 use burn::backend::Flex;
 use burn::backend::ops::FloatTensorOps;
 use burn::backend::tensor::FloatTensor;
@@ -44,20 +45,26 @@ impl Engine for Flex {
     fn convolve(
         x: &Floats,
         kernel: &Floats,
-        _shape: [usize; 4],
+        shape: [usize; 4],
         bias: Option<&Floats>,
         geometry: ConvGeometry,
     ) -> Floats {
+        if trace::is_on() {
+            return Noted::convolve(x, shape, bias.is_some(), geometry);
+        }
         conv::forward(x, kernel, bias, geometry)
     }
 
     fn convolve_x_gradient(
         x: &Floats,
         kernel: &Floats,
-        _shape: [usize; 4],
+        shape: [usize; 4],
         grad: &Floats,
         geometry: ConvGeometry,
     ) -> Floats {
+        if trace::is_on() {
+            return Noted::convolve_x_gradient(x, shape, geometry);
+        }
         conv::x_gradient(x, kernel, grad, geometry)
     }
 
@@ -67,10 +74,16 @@ impl Engine for Flex {
         grad: &Floats,
         geometry: ConvGeometry,
     ) -> Floats {
+        if trace::is_on() {
+            return Noted::convolve_weight_gradient(x, shape, geometry);
+        }
         conv::weight_gradient(x, shape, grad, geometry)
     }
 
     fn sum_channels(grad: &Floats) -> Floats {
+        if trace::is_on() {
+            return Noted::sum(grad, 1);
+        }
         conv::bias_gradient(grad)
     }
 
@@ -81,6 +94,9 @@ impl Engine for Flex {
         bias: &Floats,
         groups: Groups,
     ) -> (Floats, Floats) {
+        if trace::is_on() {
+            return Noted::norm_groups(x, groups.count);
+        }
         let shifted = shift.map(|shift| shifted(x, shift));
         let x = shifted.as_ref().unwrap_or(x);
         norm::forward(x, weight, bias, GroupNormGeometry::new(x, groups))
@@ -95,6 +111,9 @@ impl Engine for Flex {
         groups: Groups,
         statistics: &Floats,
     ) -> GroupNormGradients<Self> {
+        if trace::is_on() {
+            return Noted::norm_groups_gradients(x, shift);
+        }
         let sum = shift.map(|shift| shifted(x, shift));
         let x = sum.as_ref().unwrap_or(x);
         let geometry = GroupNormGeometry::new(x, groups);
@@ -107,22 +126,37 @@ impl Engine for Flex {
     }
 
     fn affine(x: &Floats, matrix: &Floats, bias: Option<&Floats>) -> Floats {
+        if trace::is_on() {
+            return Noted::affine(x, matrix, bias.is_some());
+        }
         tokens::affine(x, matrix, bias)
     }
 
     fn affine_x_gradient(matrix: &Floats, grad: &Floats) -> Floats {
+        if trace::is_on() {
+            return Noted::affine_x_gradient(matrix, grad);
+        }
         tokens::affine_x_gradient(matrix, grad)
     }
 
     fn affine_weight_gradient(x: &Floats, grad: &Floats) -> Floats {
+        if trace::is_on() {
+            return Noted::affine_weight_gradient(x, grad);
+        }
         tokens::affine_weight_gradient(x, grad)
     }
 
     fn sum_rows(grad: &Floats) -> Floats {
+        if trace::is_on() {
+            return Noted::sum(grad, 1);
+        }
         tokens::sum_rows(grad)
     }
 
     fn norm_layers(x: &Floats, weight: &Floats, bias: &Floats, epsilon: f64) -> (Floats, Floats) {
+        if trace::is_on() {
+            return Noted::norm_layers(x);
+        }
         tokens::norm_layers(x, weight, bias, epsilon)
     }
 
@@ -132,18 +166,30 @@ impl Engine for Flex {
         grad: &Floats,
         statistics: &Floats,
     ) -> [Floats; 3] {
+        if trace::is_on() {
+            return Noted::norm_layers_gradients(x);
+        }
         tokens::norm_layers_gradients(x, weight, grad, statistics)
     }
 
     fn geglu(x: &Floats) -> Floats {
+        if trace::is_on() {
+            return Noted::geglu(x);
+        }
         tokens::geglu(x)
     }
 
     fn geglu_gradient(x: &Floats, grad: &Floats) -> Floats {
+        if trace::is_on() {
+            return x.clone();
+        }
         tokens::geglu_gradient(x, grad)
     }
 
     fn attend(q: &Floats, k: &Floats, v: &Floats) -> (Floats, Floats) {
+        if trace::is_on() {
+            return Noted::attend(q, k);
+        }
         attention::forward(q, k, v)
     }
 
@@ -153,22 +199,37 @@ impl Engine for Flex {
         log_sums: &Floats,
         grad: &Floats,
     ) -> [Floats; 3] {
+        if trace::is_on() {
+            return Noted::attend_gradients(inputs);
+        }
         attention::backward(inputs, output, log_sums, grad)
     }
 
     fn join(a: &Floats, b: &Floats) -> Floats {
+        if trace::is_on() {
+            return Noted::join(a, b);
+        }
         pixels::join(a, b)
     }
 
     fn part(x: &Floats, channels: usize) -> [Floats; 2] {
+        if trace::is_on() {
+            return Noted::part(x, channels);
+        }
         pixels::part(x, channels)
     }
 
     fn repeat_pixels(x: &Floats, size: [usize; 2]) -> Floats {
+        if trace::is_on() {
+            return Noted::resize(x, size);
+        }
         pixels::repeat(x, size)
     }
 
     fn sum_pixels(grad: &Floats, size: [usize; 2]) -> Floats {
+        if trace::is_on() {
+            return Noted::resize(grad, size);
+        }
         pixels::sum(grad, size)
     }
 }

@@ -1,35 +1,17 @@
 //! Attention: cuDNN's, which never holds the scores; products and a softmax of our own where it has no engine.
 
 use super::bridge::enqueue;
+use super::multiply;
 use super::tensor::{cast, count, dense, dims, empty, empty_heads, heads, int};
-use super::{compute, multiply};
 use crate::engine::nvidia::cudnn::{Attention, Graph};
 use crate::engine::nvidia::driver::Argument::{Float, Long};
 use crate::engine::nvidia::kernels;
+use crate::engine::requests;
 use burn::tensor::DType;
 use burn_cubecl::tensor::CubeTensor;
 
-/// The widest heads that cuDNN differentiates on every card from Hopper on.
-const WIDEST: usize = 256;
-
-/// What cuDNN is asked for; nothing where it has no engine: in f32, and for odd or wide heads.
 fn plan(q: &CubeTensor, k: &CubeTensor) -> Option<Attention> {
-    let [batch, heads, queries, dim] = dims(q);
-    let keys = dims::<4>(k)[2];
-    let is_taken = q.dtype == DType::BF16 && dim.is_multiple_of(8) && dim <= WIDEST;
-    let strides = |positions: usize| [positions * heads * dim, dim, heads * dim];
-    is_taken.then(|| Attention {
-        batch,
-        heads,
-        queries,
-        keys,
-        dim,
-        format: compute(q.dtype),
-        q: strides(queries),
-        k: strides(keys),
-        v: strides(keys),
-        o: strides(queries),
-    })
+    requests::attention(dims(q), dims::<4>(k)[2], q.dtype)
 }
 
 /// Output [B, heads, N, d] and the logarithm of each query's sum of exponentials [B, heads, N, 1].

@@ -14,10 +14,10 @@ mod tensor;
 use super::Operation;
 use super::backend::{ConvGeometry, Engine, GroupNormGradients, Groups};
 use super::nvidia::cublas::Product;
-use super::nvidia::cudnn::{Convolution, Epilogue, Graph};
+use super::nvidia::cudnn::{Epilogue, Graph};
 use super::nvidia::driver::Argument::{Float, Int, Long};
-use super::nvidia::format::Format;
 use super::nvidia::kernels::{self, GroupNorm, LayerNorm};
+use super::requests;
 use bridge::enqueue;
 use burn::tensor::DType;
 use burn_cubecl::CubeBackend;
@@ -30,35 +30,6 @@ use tensor::{cast, count, dense, dims, empty, empty_image, format, image, int, p
 /// All of them, in f32 and bf16.
 pub(super) fn takes(_operation: Operation, _dtype: DType) -> bool {
     true
-}
-
-/// The format in which values of this type are multiplied.
-fn compute(dtype: DType) -> Format {
-    match dtype {
-        DType::BF16 => Format::Bf16,
-        _ => Format::F32,
-    }
-}
-
-fn convolution(
-    x: &CubeTensor,
-    [channels_out, _, k, l]: [usize; 4],
-    geometry: ConvGeometry,
-) -> Convolution {
-    let [batch, channels_in, height, width] = dims(x);
-    let ConvGeometry { stride, padding: (before, after) } = geometry;
-    Convolution {
-        batch,
-        channels_in,
-        height,
-        width,
-        channels_out,
-        kernel: [k, l],
-        stride,
-        before,
-        after,
-        format: compute(x.dtype),
-    }
 }
 
 impl Engine for CubeBackend {
@@ -78,7 +49,7 @@ impl Engine for CubeBackend {
         geometry: ConvGeometry,
     ) -> CubeTensor {
         let x = image(x);
-        let plan = convolution(&x, shape, geometry);
+        let plan = requests::convolution(dims(&x), shape, geometry, x.dtype);
         let [height, width] = plan.size_out();
         let out = empty_image(&x, [plan.batch, plan.channels_out, height, width], x.dtype);
         match bias {
@@ -107,7 +78,7 @@ impl Engine for CubeBackend {
         geometry: ConvGeometry,
     ) -> CubeTensor {
         let grad = image(grad);
-        let graph = Graph::ConvolveInput(convolution(x, shape, geometry));
+        let graph = Graph::ConvolveInput(requests::convolution(dims(x), shape, geometry, x.dtype));
         let out = empty_image(&grad, dims(x), grad.dtype);
         enqueue(&grad, &[&grad, kernel], &[&out], move |call| call.runner.execute(&graph, call.at));
         out
@@ -120,15 +91,12 @@ impl Engine for CubeBackend {
         geometry: ConvGeometry,
     ) -> CubeTensor {
         let (mut x, grad) = (image(x), image(grad));
-        let ConvGeometry { stride, padding: (before, after) } = geometry;
         let mut geometry = geometry;
-        // The engine that cuDNN 9.19 takes for strict f32 is wrong where the paddings differ: `umbra parity` found it
-        // off by more than the gradient itself on an H100.
-        if compute(x.dtype) == Format::F32 && before != after {
-            x = image(&padded(&x, (before, after)));
-            geometry = ConvGeometry { stride, padding: (0, 0) };
+        if requests::pads_first(geometry, x.dtype) {
+            x = padded(&x, std::mem::replace(&mut geometry.padding, (0, 0)));
         }
-        let graph = Graph::ConvolveWeight(convolution(&x, shape, geometry));
+        let graph =
+            Graph::ConvolveWeight(requests::convolution(dims(&x), shape, geometry, x.dtype));
         let [num_out, num_in, h, w] = shape;
         let out = empty(&x, [num_out, h, w, num_in], x.dtype);
         enqueue(&x, &[&x, &grad], &[&out], move |call| call.runner.execute(&graph, call.at));
@@ -258,18 +226,9 @@ impl Engine for CubeBackend {
         let [columns, _] = dims(matrix);
         let bias = bias.map(|bias| prepare(bias, Use::Flat, x.dtype));
         let out = empty(&x, [rows, columns], x.dtype);
-        let product = Product {
-            rows,
-            columns,
-            inner,
-            transposes_a: false,
-            transposes_b: true,
-            batch: 1,
-            format: compute(x.dtype),
-            is_wide: false,
-            has_bias: bias.is_some(),
-            accumulates: false,
-        };
+        let sizes = [rows, columns, inner];
+        let product = requests::product(sizes, [false, true], 1, x.dtype, x.dtype);
+        let product = Product { has_bias: bias.is_some(), ..product };
         let mut reads = vec![&x, matrix];
         reads.extend(bias.as_ref());
         enqueue(&x, &reads, &[&out], move |call| match *call.at {
@@ -490,22 +449,11 @@ fn multiply(
     a: &CubeTensor,
     b: &CubeTensor,
     out: &CubeTensor,
-    [transposes_a, transposes_b]: [bool; 2],
-    [rows, columns, inner]: [usize; 3],
+    transposes: [bool; 2],
+    sizes: [usize; 3],
     batch: usize,
 ) {
-    let product = Product {
-        rows,
-        columns,
-        inner,
-        transposes_a,
-        transposes_b,
-        batch,
-        format: compute(a.dtype),
-        is_wide: out.dtype == DType::F32,
-        has_bias: false,
-        accumulates: false,
-    };
+    let product = requests::product(sizes, transposes, batch, a.dtype, out.dtype);
     enqueue(a, &[a, b], &[out], move |call| {
         let [a, b, out] = [call.at[0], call.at[1], call.at[2]];
         call.runner.multiply(&product, [a, b, out], 0)

@@ -7,8 +7,8 @@ use crate::engine::nvidia::cublas::{self, Cublas, Product};
 use crate::engine::nvidia::cudnn::{self, Cudnn, Graph, Plan, Target};
 use crate::engine::nvidia::driver::{Argument, Driver};
 use crate::engine::nvidia::kernels::{self, Launch};
-use crate::engine::nvidia::nvrtc;
 use crate::engine::nvidia::{EngineError, WORKSPACE};
+use crate::engine::nvidia::{nvrtc, plans};
 use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -39,6 +39,8 @@ pub(super) struct Runner {
     cudnn: Cudnn,
     /// Nothing where calls are only counted: the libraries do not start without a card.
     libraries: Option<Libraries>,
+    /// What plans of the card are kept under.
+    card: String,
     plans: HashMap<Graph, Plan>,
     workspace: u64,
     stream: u64,
@@ -53,6 +55,9 @@ struct Libraries {
 /// Set to anything, it lets operations be counted and planned on a driver that computes nothing (see
 /// `benches/counting_driver.c`).
 const COUNTING: &str = "UMBRA_COUNT_LAUNCHES";
+
+/// What is planned for where calls are only counted.
+const COUNTED_CARD: &str = include_str!("../nvidia/devices/sm_90.json");
 
 /// Kernels of our own and calls of libraries so far, over all devices.
 static CALLS: AtomicU64 = AtomicU64::new(0);
@@ -94,8 +99,13 @@ impl Runner {
             Some(_) => None,
             None => Some(Libraries { handle: cudnn.handle()?, cublas: Cublas::start()? }),
         };
+        let card = match &libraries {
+            Some(libraries) => cudnn.describe_card(&libraries.handle)?,
+            None => COUNTED_CARD.to_owned(),
+        };
+        let card = plans::card_key(&cudnn, &card);
         let workspace = driver.allocate(WORKSPACE)?;
-        Ok(Self { driver, cudnn, libraries, plans: HashMap::new(), workspace, stream: 0 })
+        Ok(Self { driver, cudnn, libraries, card, plans: HashMap::new(), workspace, stream: 0 })
     }
 
     /// Scratch memory of at least `bytes`, for this operation only.
@@ -190,9 +200,10 @@ impl Runner {
         if !self.plans.contains_key(graph) {
             let target = match &self.libraries {
                 Some(libraries) => Target::Here(&libraries.handle),
-                None => Target::Described(include_str!("../nvidia/devices/sm_90.json")),
+                None => Target::Described(COUNTED_CARD),
             };
-            let plan = self.cudnn.plan(graph, &target, WORKSPACE)?;
+            let folder = nvrtc::cache_folder();
+            let plan = plans::obtain(&self.cudnn, graph, &target, &self.card, folder.as_deref())?;
             self.plans.insert(graph.clone(), plan);
         }
         let Some(libraries) = &self.libraries else { return Ok(()) };

@@ -7,6 +7,12 @@
 /// CUDA C++ of all kernels.
 pub const SOURCE: &str = include_str!("kernels.cu");
 
+/// How many kernels there are.
+pub fn count() -> usize {
+    let in_both_formats = SOURCE.matches("_##NAME(").count();
+    2 * in_both_formats + SOURCE.matches("extern \"C\" __global__ void").count() - 2
+}
+
 /// Format of a tensor's values.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Format {

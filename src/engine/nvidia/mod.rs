@@ -7,6 +7,7 @@ pub mod format;
 pub mod kernels;
 pub mod libraries;
 pub mod nvrtc;
+pub mod plans;
 pub mod survey;
 
 /// Bytes of device memory in which operations keep what they need only while they run. All run on one stream, one

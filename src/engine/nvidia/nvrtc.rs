@@ -11,8 +11,17 @@ use std::path::{Path, PathBuf};
 ///
 /// A cache that cannot be written costs a compilation each time, and is no error.
 pub fn compile(source: &str, arch: &str) -> Result<Vec<u8>, NvrtcError> {
+    compile_into(cache_folder().as_deref(), source, arch)
+}
+
+/// The same, kept in `folder` if there is one.
+pub fn compile_into(
+    folder: Option<&Path>,
+    source: &str,
+    arch: &str,
+) -> Result<Vec<u8>, NvrtcError> {
     let nvrtc = Nvrtc::open()?;
-    compile_in(cache_folder().as_deref(), source, arch, nvrtc.version()?, || {
+    compile_in(folder, source, arch, nvrtc.version()?, || {
         nvrtc.compile(source, arch).map(|compiled| compiled.cubin)
     })
 }
@@ -88,7 +97,7 @@ fn file_name(source: &str, arch: &str, [major, minor]: [c_int; 2]) -> String {
 }
 
 /// A file's machine code, if it is whole: its BLAKE3 stands in front.
-fn read(path: &Path) -> Option<Vec<u8>> {
+pub(super) fn read(path: &Path) -> Option<Vec<u8>> {
     let mut bytes = std::fs::read(path).ok()?;
     let hash = *bytes.first_chunk::<{ blake3::OUT_LEN }>()?;
     let cubin = bytes.split_off(blake3::OUT_LEN);
@@ -97,7 +106,7 @@ fn read(path: &Path) -> Option<Vec<u8>> {
 }
 
 /// Writes beside and renames, so that nobody reads half a file.
-fn write(path: &Path, cubin: &[u8]) -> io::Result<()> {
+pub(super) fn write(path: &Path, cubin: &[u8]) -> io::Result<()> {
     let folder = path.parent().unwrap_or(Path::new("."));
     std::fs::create_dir_all(folder)?;
     let beside = path.with_extension(format!("{}.partial", std::process::id()));

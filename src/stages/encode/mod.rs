@@ -21,7 +21,7 @@ use std::{
 };
 
 /// Images encoded at once.
-const BATCH: usize = 16;
+pub(super) const BATCH: usize = 16;
 
 /// How often encode goes over a store whose missing rows have become readable.
 const PASSES: usize = 2;
