@@ -1,7 +1,7 @@
 //! `umbra parity`: does a device compute what the CPU computes?
 
 use super::args::Parity;
-use super::exit;
+use super::exit::{self, BadArgument};
 use crate::device;
 use crate::engine::{self, ConvGeometry, Groups};
 use crate::models::autoencoder::AutoencoderKlConfig;
@@ -13,9 +13,10 @@ use crate::random::Stream;
 use crate::train::adamw::{AdamW, AdamWConfig, GradientSum};
 use anyhow::Result;
 use burn::module::Module;
-use burn::tensor::{Device, Tensor, TensorData};
+use burn::tensor::{Device, FloatDType, Gradients, Tensor, TensorData};
 use serde::Serialize;
 use serde_json::json;
+use std::cell::RefCell;
 use std::io::Write as _;
 use std::time::Instant;
 
@@ -43,6 +44,11 @@ type Values = Vec<(String, Vec<f32>)>;
 
 /// Compares every operation, forward and backward, then networks and a short training, with the CPU in f32.
 pub(super) fn parity(parity: &Parity) -> Result<u8> {
+    if parity.device == "cpu" {
+        let fault =
+            "--device is \"cpu\"; expected cuda:N: the CPU is what others are compared with";
+        return Err(BadArgument(fault.to_owned()).into());
+    }
     let device = device::parse(&parity.device)?;
     let cpu = Device::flex();
     let start = Instant::now();
@@ -121,12 +127,18 @@ fn error(expected: &[f32], found: &[f32]) -> f64 {
     if error.is_finite() { error } else { f64::INFINITY }
 }
 
+/// What computes a case on a device.
+type Computation = Box<dyn Fn(&Device, Compute) -> Values>;
+
+/// An input, and where its gradient is found.
+type Input = (String, Box<dyn Fn(&Gradients) -> Vec<f32>>);
+
 /// Something that is computed on both sides.
 struct Case {
     name: String,
     /// In f32 and in bf16.
     tolerances: [f64; 2],
-    compute: Box<dyn Fn(&Device, Compute) -> Values>,
+    compute: Computation,
 }
 
 /// An operation of up to five inputs, in the number format that is asked for (weights stay f32).
@@ -134,7 +146,7 @@ struct Probe<'a> {
     device: Device,
     compute: Compute,
     name: &'a str,
-    inputs: std::cell::RefCell<Vec<(String, Box<dyn Fn(&burn::tensor::Gradients) -> Vec<f32>>)>>,
+    inputs: RefCell<Vec<Input>>,
 }
 
 impl Probe<'_> {
@@ -152,16 +164,14 @@ impl Probe<'_> {
         // On every device what bf16 keeps of it, so that only the computation differs.
         let tensor = Compute::F32.enter(Compute::Bf16.enter(tensor)).detach().require_grad();
         let of = tensor.clone();
-        let read = move |gradients: &burn::tensor::Gradients| {
-            of.grad(gradients).map(read).unwrap_or_default()
-        };
+        let read = move |gradients: &Gradients| of.grad(gradients).map(read).unwrap_or_default();
         self.inputs.borrow_mut().push((name.to_owned(), Box::new(read)));
         tensor
     }
 }
 
 fn read<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
-    let tensor = cast(tensor, burn::tensor::FloatDType::F32);
+    let tensor = cast(tensor, FloatDType::F32);
     tensor.into_data().try_to_vec::<f32>().unwrap_or_default()
 }
 
@@ -173,7 +183,7 @@ fn operation<const D: usize>(
     let name = name.into();
     let of = name.clone();
     let compute = Box::new(move |device: &Device, compute: Compute| {
-        let inputs = std::cell::RefCell::default();
+        let inputs = RefCell::default();
         let probe = Probe { device: device.clone(), compute, name: &of, inputs };
         let out = run(&probe);
         let weights: Tensor<D> = {

@@ -3,7 +3,7 @@
 use super::args::WarmUp;
 use super::exit::{self, BadArgument};
 use super::run;
-use crate::engine::nvidia::cudnn::{Cudnn, Graph, Target};
+use crate::engine::nvidia::cudnn::{Cudnn, Target};
 use crate::engine::nvidia::{kernels, nvrtc, plans};
 use crate::engine::trace::Request;
 use crate::stages::requests::requests;
@@ -35,7 +35,6 @@ pub(super) fn warm_up(warm_up: &WarmUp) -> Result<u8> {
             Request::Product(_) => products += 1,
         }
     }
-    graphs.sort_by_cached_key(Graph::to_string);
     let key = plans::card_key(&cudnn, card);
     let missing: Vec<String> = graphs
         .par_iter()

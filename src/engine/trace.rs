@@ -8,12 +8,12 @@ use burn::backend::Flex;
 use burn::backend::ops::FloatTensorOps as _;
 use burn::backend::tensor::FloatTensor;
 use burn::tensor::DType;
-use std::collections::HashSet;
+use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 /// Something that a library must have a kernel for.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Request {
     /// Of cuDNN.
     Graph(Graph),
@@ -22,7 +22,7 @@ pub enum Request {
 }
 
 static IS_ON: AtomicBool = AtomicBool::new(false);
-static NOTED: Mutex<Option<HashSet<Request>>> = Mutex::new(None);
+static NOTED: Mutex<Option<BTreeSet<Request>>> = Mutex::new(None);
 
 /// Whether operations on the CPU only note what they would need.
 pub(super) fn is_on() -> bool {
@@ -30,10 +30,10 @@ pub(super) fn is_on() -> bool {
 }
 
 /// Runs `call` with every operation on the CPU, by whatever thread, giving zeros; what a GPU would have been asked for.
-pub fn requests(call: impl FnOnce()) -> HashSet<Request> {
+pub fn requests(call: impl FnOnce()) -> BTreeSet<Request> {
     static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
     let _one = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
-    *NOTED.lock().unwrap_or_else(PoisonError::into_inner) = Some(HashSet::new());
+    *NOTED.lock().unwrap_or_else(PoisonError::into_inner) = Some(BTreeSet::new());
     IS_ON.store(true, Ordering::Relaxed);
     call();
     IS_ON.store(false, Ordering::Relaxed);
@@ -59,7 +59,6 @@ fn dims<const D: usize>(tensor: &Floats) -> [usize; D] {
 /// [`super::backend::Engine`]'s operations, noted.
 pub(super) struct Noted;
 
-#[expect(missing_docs, reason = "as in `Engine`")]
 impl Noted {
     pub(super) fn convolve(
         x: &Floats,
@@ -92,7 +91,7 @@ impl Noted {
     ) -> Floats {
         let mut size = dims(x);
         if requests::pads_first(geometry, x.dtype()) {
-            let (before, after) = std::mem::replace(&mut geometry.padding, (0, 0));
+            let (before, after) = std::mem::take(&mut geometry.padding);
             size[2] += before + after;
             size[3] += before + after;
         }

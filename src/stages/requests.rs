@@ -9,10 +9,10 @@ use crate::recipe::resolve::Network;
 use crate::train::Train;
 use burn::module::Module;
 use burn::tensor::{Device, Tensor};
-use std::collections::HashSet;
+use std::collections::BTreeSet;
 
 /// Every convolution, attention and product of a recipe, in the number formats it names.
-pub fn requests(checked: &Checked) -> HashSet<Request> {
+pub fn requests(checked: &Checked) -> BTreeSet<Request> {
     let device = Device::flex();
     let Checked { recipe, networks } = checked;
     let size = recipe.data.size;

@@ -24,6 +24,7 @@ mod masks;
 mod metric_speed;
 mod models;
 mod models_speed;
+mod nvidia;
 mod recipes;
 mod reproducible;
 mod schedulers;

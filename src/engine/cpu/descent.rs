@@ -18,10 +18,13 @@ struct Held {
     average: Option<Floats>,
 }
 
+/// Gradients, both moments, and how a step meets them.
+type Slope<'a> = (&'a [f32], [&'a mut [f32]; 2], Factors);
+
 /// The same stretch of each of them.
 struct Piece<'a> {
     value: &'a mut [f32],
-    moving: Option<(&'a [f32], [&'a mut [f32]; 2], Factors)>,
+    moving: Option<Slope<'a>>,
     average: Option<&'a mut [f32]>,
 }
 
@@ -131,7 +134,7 @@ impl Held {
 
     fn cut<'a>(&'a mut self, factors: Option<Factors>, pieces: &mut Vec<Piece<'a>>) {
         let len = self.value.layout().shape().num_elements();
-        let mut values = self.value.storage_mut::<f32>()[..len].chunks_mut(CHUNK);
+        let values = self.value.storage_mut::<f32>()[..len].chunks_mut(CHUNK);
         let mut moving = self.moving.as_mut().map(|([sum, mean, square], ..)| {
             (
                 sum.storage::<f32>()[..len].chunks(CHUNK),
@@ -143,7 +146,7 @@ impl Held {
             .average
             .as_mut()
             .map(|tensor| tensor.storage_mut::<f32>()[..len].chunks_mut(CHUNK));
-        while let Some(value) = values.next() {
+        for value in values {
             let moving = moving.as_mut().zip(factors).and_then(|((sum, mean, square), factors)| {
                 Some((sum.next()?, [mean.next()?, square.next()?], factors))
             });

@@ -93,7 +93,7 @@ impl Engine for CubeBackend {
         let (mut x, grad) = (image(x), image(grad));
         let mut geometry = geometry;
         if requests::pads_first(geometry, x.dtype) {
-            x = padded(&x, std::mem::replace(&mut geometry.padding, (0, 0)));
+            x = padded(&x, std::mem::take(&mut geometry.padding));
         }
         let graph =
             Graph::ConvolveWeight(requests::convolution(dims(&x), shape, geometry, x.dtype));

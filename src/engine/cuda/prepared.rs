@@ -6,11 +6,11 @@ use super::tensor;
 use burn::tensor::DType;
 use burn_cubecl::ops::reshape;
 use burn_cubecl::tensor::CubeTensor;
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// What a weight is prepared for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Use {
     /// A convolution's kernel: [out, k, k, in] in memory.
     Kernel,
@@ -18,8 +18,8 @@ pub(super) enum Use {
     Flat,
 }
 
-/// Memory, where in it, and what it is prepared for.
-type Key = (usize, u64, Use, DType);
+/// Memory, where in it, what it is prepared for, and whether in bf16.
+type Key = (usize, u64, Use, bool);
 
 struct Entry {
     weight: CubeTensor,
@@ -28,7 +28,7 @@ struct Entry {
 
 #[derive(Default)]
 struct Kept {
-    entries: HashMap<Key, Entry>,
+    entries: BTreeMap<Key, Entry>,
     /// Entries after which is looked for those that nobody can ask for any more.
     next_sweep: usize,
 }
@@ -42,7 +42,7 @@ fn lock() -> MutexGuard<'static, Option<Kept>> {
 fn key(weight: &CubeTensor, purpose: Use, dtype: DType) -> Key {
     let handle = &weight.handle;
     let start = handle.offset_start.unwrap_or(0);
-    (handle.memory.descriptor().id.value, start, purpose, dtype)
+    (handle.memory.descriptor().id.value, start, purpose, dtype == DType::BF16)
 }
 
 /// `weight` as `purpose` wants it in `dtype`.

@@ -10,7 +10,7 @@ use crate::engine::nvidia::kernels::{self, Launch};
 use crate::engine::nvidia::{EngineError, WORKSPACE};
 use crate::engine::nvidia::{nvrtc, plans};
 use std::cell::RefCell;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
@@ -41,7 +41,7 @@ pub(super) struct Runner {
     libraries: Option<Libraries>,
     /// What plans of the card are kept under.
     card: String,
-    plans: HashMap<Graph, Plan>,
+    plans: BTreeMap<Graph, Plan>,
     workspace: u64,
     stream: u64,
 }
@@ -105,7 +105,7 @@ impl Runner {
         };
         let card = plans::card_key(&cudnn, &card);
         let workspace = driver.allocate(WORKSPACE)?;
-        Ok(Self { driver, cudnn, libraries, card, plans: HashMap::new(), workspace, stream: 0 })
+        Ok(Self { driver, cudnn, libraries, card, plans: BTreeMap::new(), workspace, stream: 0 })
     }
 
     /// Scratch memory of at least `bytes`, for this operation only.

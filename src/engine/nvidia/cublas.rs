@@ -1,10 +1,11 @@
 //! Matrix products by cuBLASLt.
 
 #![allow(unsafe_code)] // Calls into a library opened at run time.
+#![allow(clippy::missing_transmute_annotations)] // The fields that hold the functions say their types.
 
 use super::format::Format;
 use super::libraries::{Library, LibraryError, Name};
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::ffi::{c_int, c_void};
 use std::mem::transmute;
 use std::ptr::{from_mut, from_ref, null_mut};
@@ -40,7 +41,7 @@ pub enum CublasError {
 /// D = op(A) · op(B), everything row after row: D [rows, columns], op(A) [rows, inner], op(B) [inner, columns].
 ///
 /// Everything that decides the kernel, and nothing else.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Product {
     /// Rows of D.
     pub rows: usize,
@@ -139,7 +140,7 @@ pub struct Cublas {
     functions: Functions,
     handle: Handle,
     preference: Handle,
-    plans: HashMap<Product, Plan>,
+    plans: BTreeMap<Product, Plan>,
 }
 
 // SAFETY: handles and descriptions are plain memory of the library, used by one thread at a time through `&mut self`.
@@ -186,7 +187,7 @@ impl Cublas {
         ok("cublasLtMatmulPreferenceSetAttribute", unsafe {
             (functions.set_preference)(preference, 1, from_ref(&most).cast(), 8)
         })?;
-        Ok(Self { functions, handle, preference, plans: HashMap::new() })
+        Ok(Self { functions, handle, preference, plans: BTreeMap::new() })
     }
 
     /// Queues `product` on `stream`. `bias` is 0 where there is none; `workspace` is [`WORKSPACE`] bytes.

@@ -1,10 +1,11 @@
 //! The few functions of the driver that our own kernels need.
 
 #![allow(unsafe_code)] // Calls into a library opened at run time.
+#![allow(clippy::missing_transmute_annotations)] // The fields that hold the functions say their types.
 
 use super::kernels::Launch;
 use super::libraries::{Library, LibraryError, Name};
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::ffi::{CStr, CString, c_char, c_int, c_uint, c_void};
 use std::mem::transmute;
 use std::ptr::null_mut;
@@ -102,7 +103,7 @@ pub struct Driver {
     current_device: unsafe extern "C" fn(*mut c_int) -> Code,
     attribute: unsafe extern "C" fn(*mut c_int, c_int, c_int) -> Code,
     module: *mut c_void,
-    kernels: HashMap<&'static str, *mut c_void>,
+    kernels: BTreeMap<&'static str, *mut c_void>,
 }
 
 // SAFETY: module and kernels are handles of the driver, which any thread with the context may use.
@@ -127,7 +128,7 @@ impl Driver {
                 current_device: transmute::<*mut c_void, _>(address(c"cuCtxGetDevice")?),
                 attribute: transmute::<*mut c_void, _>(address(c"cuDeviceGetAttribute")?),
                 module: null_mut(),
-                kernels: HashMap::new(),
+                kernels: BTreeMap::new(),
             })
         }
     }

@@ -1,7 +1,7 @@
 //! Number formats of the GPU.
 
 /// The number format of an operation.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub enum Format {
     /// 32-bit floats, multiplied as such.
     F32,

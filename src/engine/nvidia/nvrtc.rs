@@ -22,7 +22,11 @@ pub fn compile_into(
 ) -> Result<Vec<u8>, NvrtcError> {
     let nvrtc = Nvrtc::open()?;
     compile_in(folder, source, arch, nvrtc.version()?, || {
-        nvrtc.compile(source, arch).map(|compiled| compiled.cubin)
+        let Compiled { cubin, log } = nvrtc.compile(source, arch)?;
+        if !log.is_empty() {
+            tracing::debug!(log, "NVRTC");
+        }
+        Ok(cubin)
     })
 }
 

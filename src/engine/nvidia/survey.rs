@@ -1,6 +1,7 @@
 //! What there is to compute with on this machine.
 
 #![allow(unsafe_code)] // Calls into libraries opened at run time.
+#![allow(clippy::missing_transmute_annotations)] // The fields that hold the functions say their types.
 
 use super::cudnn::Cudnn;
 use super::libraries::{self, Library, Name};

@@ -6,48 +6,48 @@ use crate::engine::nvidia::format::Format;
 /// Attention of logical [B, h, N, d]: softmax(Q · Kᵀ / √d) · V, every head by itself.
 ///
 /// Strides are in elements, of batch, head and position; the numbers of a position lie side by side.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub(crate) struct Attention {
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct Attention {
     /// Images, B.
-    pub(crate) batch: usize,
+    pub batch: usize,
     /// Heads, h.
-    pub(crate) heads: usize,
+    pub heads: usize,
     /// Positions that ask, N.
-    pub(crate) queries: usize,
+    pub queries: usize,
     /// Positions that are looked at, M.
-    pub(crate) keys: usize,
+    pub keys: usize,
     /// Numbers per position and head, d.
-    pub(crate) dim: usize,
+    pub dim: usize,
     /// Of all tensors but the statistics and temporaries.
-    pub(crate) format: Format,
+    pub format: Format,
     /// Strides of Q and dQ.
-    pub(crate) q: [usize; 3],
+    pub q: [usize; 3],
     /// Strides of K and dK.
-    pub(crate) k: [usize; 3],
+    pub k: [usize; 3],
     /// Strides of V and dV.
-    pub(crate) v: [usize; 3],
+    pub v: [usize; 3],
     /// Strides of O and dO.
-    pub(crate) o: [usize; 3],
+    pub o: [usize; 3],
 }
 
 impl Attention {
     /// The factor of Q · Kᵀ.
-    pub(crate) fn scale(&self) -> f32 {
+    pub fn scale(&self) -> f32 {
         (1.0 / (self.dim as f64).sqrt()) as f32
     }
 
     /// Floating-point operations of the forward pass.
-    pub(crate) fn flops(&self) -> u64 {
+    pub fn flops(&self) -> u64 {
         4 * (self.batch * self.heads * self.queries * self.keys * self.dim) as u64
     }
 
     /// Numbers of the statistics, and of the temporary `softmax_sum`: one per query and head.
-    pub(crate) fn num_statistics(&self) -> usize {
+    pub fn num_statistics(&self) -> usize {
         self.batch * self.heads * self.queries
     }
 
     /// Numbers of the temporary `dq_sum`.
-    pub(crate) fn num_sums(&self) -> usize {
+    pub fn num_sums(&self) -> usize {
         self.num_statistics() * self.dim
     }
 

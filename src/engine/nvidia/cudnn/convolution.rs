@@ -4,33 +4,33 @@ use super::drawing::{Drawing, Id, Layout, Node, Pointwise, Unknown};
 use crate::engine::nvidia::format::Format;
 
 /// A convolution of logical [B, C, H, W], in memory [B, H, W, C], with kernels [K, R, S, C].
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub(crate) struct Convolution {
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct Convolution {
     /// Images.
-    pub(crate) batch: usize,
+    pub batch: usize,
     /// Channels of the input.
-    pub(crate) channels_in: usize,
+    pub channels_in: usize,
     /// Rows of the input.
-    pub(crate) height: usize,
+    pub height: usize,
     /// Columns of the input.
-    pub(crate) width: usize,
+    pub width: usize,
     /// Channels of the output.
-    pub(crate) channels_out: usize,
+    pub channels_out: usize,
     /// Rows and columns of a kernel.
-    pub(crate) kernel: [usize; 2],
+    pub kernel: [usize; 2],
     /// Step of the kernel, in rows and columns alike.
-    pub(crate) stride: usize,
+    pub stride: usize,
     /// Zeros above and to the left.
-    pub(crate) before: usize,
+    pub before: usize,
     /// Zeros below and to the right.
-    pub(crate) after: usize,
+    pub after: usize,
     /// Of all tensors.
-    pub(crate) format: Format,
+    pub format: Format,
 }
 
 impl Convolution {
     /// Rows and columns of the output.
-    pub(crate) fn size_out(&self) -> [usize; 2] {
+    pub fn size_out(&self) -> [usize; 2] {
         let [rows, columns] = self.kernel;
         let padding = self.before + self.after;
         [(self.height, rows), (self.width, columns)]
@@ -38,7 +38,7 @@ impl Convolution {
     }
 
     /// Multiplications and additions; a gradient needs as many.
-    pub(crate) fn flops(&self) -> u64 {
+    pub fn flops(&self) -> u64 {
         let [height, width] = self.size_out();
         let terms = self.channels_in * self.kernel[0] * self.kernel[1];
         2 * (self.batch * height * width * self.channels_out * terms) as u64
@@ -66,8 +66,8 @@ impl Convolution {
 }
 
 /// What is added to a convolution before its output is written.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub(crate) enum Epilogue {
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub enum Epilogue {
     /// Nothing.
     Plain,
     /// A number per channel, in the number format.

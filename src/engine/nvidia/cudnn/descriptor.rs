@@ -1,6 +1,7 @@
 //! cuDNN's backend API: its functions, its numbers, and descriptors that are freed when dropped.
 
 #![allow(unsafe_code)] // Calls into a library opened at run time.
+#![allow(clippy::missing_transmute_annotations)] // The fields that hold the functions say their types.
 
 use super::{CudnnError, Version};
 use crate::engine::nvidia::libraries::{Library, Name};
@@ -386,7 +387,7 @@ impl Descriptor {
 /// cuDNN on one thread's current context.
 ///
 /// Never destroyed: at the end of a process the driver may be gone before it.
-pub(crate) struct Handle {
+pub struct Handle {
     api: Arc<Api>,
     raw: Raw,
 }
@@ -409,7 +410,7 @@ impl Handle {
     /// # Safety
     ///
     /// The stream lives as long as something is executed on this handle.
-    pub(crate) unsafe fn set_stream(&self, stream: u64) -> Result<(), CudnnError> {
+    pub unsafe fn set_stream(&self, stream: u64) -> Result<(), CudnnError> {
         // SAFETY: the caller vouches for the stream.
         let status = unsafe { (self.api.set_stream)(self.raw, stream as Raw) };
         self.api.check("cudnnSetStream", status)

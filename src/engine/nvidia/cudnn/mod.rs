@@ -12,12 +12,12 @@ mod plan;
 
 use super::format::Format;
 use super::libraries::LibraryError;
-pub(crate) use attention::Attention;
-pub(crate) use convolution::{Convolution, Epilogue};
-pub(crate) use descriptor::Handle;
+pub use attention::Attention;
+pub use convolution::{Convolution, Epilogue};
+pub use descriptor::Handle;
 use descriptor::{Api, Descriptor, attribute, kind};
 use drawing::Drawing;
-pub(crate) use plan::Plan;
+pub use plan::Plan;
 use plan::Search;
 use std::fmt::{self, Display, Formatter};
 use std::sync::Arc;
@@ -29,7 +29,7 @@ const GRADIENTS_OF_ANY_KEYS: Version = Version(91_501);
 
 /// Why cuDNN cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum CudnnError {
+pub enum CudnnError {
     /// A library is not there.
     #[error(transparent)]
     Library(#[from] LibraryError),
@@ -71,7 +71,7 @@ pub(crate) enum CudnnError {
 
 /// A version of cuDNN, as it counts: 91301 is 9.13.1.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
-pub(crate) struct Version(pub(crate) usize);
+pub struct Version(pub usize);
 
 impl Display for Version {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
@@ -107,8 +107,8 @@ impl Version {
 /// What cuDNN is asked for. Everything that decides a plan, and nothing else.
 ///
 /// Each variant says which addresses [`Plan::execute`] takes, in this order.
-#[derive(Clone, PartialEq, Eq, Hash, Debug)]
-pub(crate) enum Graph {
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub enum Graph {
     /// A convolution: x, w, residual if there is one, bias if there is one, y.
     Convolve(Convolution, Epilogue),
     /// A convolution's gradient by its input: dy, w, dx.
@@ -125,7 +125,7 @@ pub(crate) enum Graph {
 
 impl Graph {
     /// Its number format.
-    pub(crate) fn format(&self) -> Format {
+    pub fn format(&self) -> Format {
         match self {
             Self::Convolve(convolution, _)
             | Self::ConvolveInput(convolution)
@@ -135,7 +135,7 @@ impl Graph {
     }
 
     /// Floating-point operations.
-    pub(crate) fn flops(&self) -> u64 {
+    pub fn flops(&self) -> u64 {
         match self {
             Self::Convolve(convolution, _)
             | Self::ConvolveInput(convolution)
@@ -147,7 +147,7 @@ impl Graph {
     }
 
     /// All that cuDNN is told: tensors with sizes and steps, and operations, a line each.
-    pub(crate) fn describe(&self) -> String {
+    pub fn describe(&self) -> String {
         format!("{self}\n{}", self.draw())
     }
 
@@ -197,7 +197,7 @@ impl Display for Graph {
 
 /// The card that plans are made for.
 #[derive(Clone, Copy)]
-pub(crate) enum Target<'a> {
+pub enum Target<'a> {
     /// The card of a handle.
     Here(&'a Handle),
     /// A card by cuDNN's JSON of it; see [`Cudnn::describe_card`].
@@ -206,30 +206,30 @@ pub(crate) enum Target<'a> {
 
 /// cuDNN, open.
 #[derive(Clone)]
-pub(crate) struct Cudnn {
+pub struct Cudnn {
     api: Arc<Api>,
 }
 
 impl Cudnn {
     /// Opens the library; touches no GPU.
-    pub(crate) fn open() -> Result<Self, CudnnError> {
+    pub fn open() -> Result<Self, CudnnError> {
         let api = Api::open()?;
         api.version().check()?;
         Ok(Self { api: Arc::new(api) })
     }
 
     /// Its version.
-    pub(crate) fn version(&self) -> Version {
+    pub fn version(&self) -> Version {
         self.api.version()
     }
 
     /// A handle on the current context of this thread.
-    pub(crate) fn handle(&self) -> Result<Handle, CudnnError> {
+    pub fn handle(&self) -> Result<Handle, CudnnError> {
         Handle::new(&self.api)
     }
 
     /// The card of a handle as [`Target::Described`] takes it, on any thread and any machine.
-    pub(crate) fn describe_card(&self, handle: &Handle) -> Result<String, CudnnError> {
+    pub fn describe_card(&self, handle: &Handle) -> Result<String, CudnnError> {
         Descriptor::new(&self.api, kind::DEVICEPROP)?
             .handle(attribute::DEVICEPROP_HANDLE, handle)?
             .finalize()?
@@ -239,7 +239,7 @@ impl Cudnn {
     /// The plan that cuDNN thinks best, among those whose workspace is within `limit` bytes.
     ///
     /// Under [`Format::F32`] no engine is taken that rounds factors, as tensor cores do.
-    pub(crate) fn plan(
+    pub fn plan(
         &self,
         graph: &Graph,
         target: &Target<'_>,
@@ -251,7 +251,7 @@ impl Cudnn {
     }
 
     /// Up to `most` plans, the one that cuDNN thinks best first, to be timed against each other.
-    pub(crate) fn plans(
+    pub fn plans(
         &self,
         graph: &Graph,
         target: &Target<'_>,
@@ -262,7 +262,7 @@ impl Cudnn {
     }
 
     /// A plan from what [`Plan::save`] wrote.
-    pub(crate) fn load(
+    pub fn load(
         &self,
         graph: &Graph,
         saved: &str,

@@ -14,7 +14,7 @@ use std::sync::Arc;
 const MOST_CONFIGURATIONS: usize = 64;
 
 /// An engine made ready for a graph on a card. Used by one thread at a time.
-pub(crate) struct Plan {
+pub struct Plan {
     plan: Descriptor,
     /// What the plan was built from, dropped after it: the configuration, the device, the graph.
     _config: Option<Descriptor>,
@@ -31,22 +31,22 @@ pub(crate) struct Plan {
 
 impl Plan {
     /// Bytes of device memory that it uses while it runs.
-    pub(crate) fn workspace(&self) -> usize {
+    pub fn workspace(&self) -> usize {
         self.workspace
     }
 
     /// cuDNN's number of the engine, for logs.
-    pub(crate) fn engine(&self) -> i64 {
+    pub fn engine(&self) -> i64 {
         self.engine
     }
 
     /// Whether the same inputs always give the same bits, as far as is known.
-    pub(crate) fn is_repeatable(&self) -> bool {
+    pub fn is_repeatable(&self) -> bool {
         self.is_repeatable
     }
 
     /// As JSON, for [`Cudnn::load`](super::Cudnn::load) with the same graph, card and version of cuDNN.
-    pub(crate) fn save(&self) -> Result<String, CudnnError> {
+    pub fn save(&self) -> Result<String, CudnnError> {
         let plan = self.plan.read_text(attribute::EXECUTION_PLAN_JSON_REPRESENTATION)?;
         let saved = json!({
             "cudnn": self.api.version().to_string(),
@@ -65,7 +65,7 @@ impl Plan {
     ///
     /// The addresses are multiples of 16 in memory of the handle's context, which holds the tensors that the graph
     /// describes and [`workspace`](Self::workspace) bytes, until the stream has passed this point.
-    pub(crate) unsafe fn execute(
+    pub unsafe fn execute(
         &self,
         handle: &Handle,
         pointers: &[u64],
