@@ -3,8 +3,8 @@
 use super::args::WarmUp;
 use super::exit::{self, BadArgument};
 use super::run;
-use crate::engine::nvidia::cudnn::{Cudnn, Target};
-use crate::engine::nvidia::{kernels, nvrtc, plans};
+use crate::engine::nvidia::cudnn::{Cudnn, Graph, Target};
+use crate::engine::nvidia::{kernels, nvrtc, plans, stand_in};
 use crate::engine::trace::Request;
 use crate::stages::requests::requests;
 use anyhow::Result;
@@ -26,11 +26,16 @@ pub(super) fn warm_up(warm_up: &WarmUp) -> Result<u8> {
     let (checked, _) = run::prepare(&warm_up.at)?;
     let folder = warm_up.out.clone().map(|out| out.join("cuda")).or_else(nvrtc::cache_folder);
     nvrtc::compile_into(folder.as_deref(), kernels::SOURCE, target)?;
+    let work = folder.clone().unwrap_or_else(std::env::temp_dir);
+    let no_driver = stand_in::drive(&work).err();
     let cudnn = Cudnn::open()?;
     let mut graphs = Vec::new();
-    let mut products = 0;
+    let (mut products, mut left) = (0, 0);
     for request in requests(&checked) {
         match request {
+            Request::Graph(Graph::Attend(_) | Graph::AttendGradients(_)) if no_driver.is_some() => {
+                left += 1;
+            }
             Request::Graph(graph) => graphs.push(graph),
             Request::Product(_) => products += 1,
         }
@@ -51,6 +56,7 @@ pub(super) fn warm_up(warm_up: &WarmUp) -> Result<u8> {
             "target": target,
             "plans": graphs.len() - missing.len(),
             "products": products,
+            "left_to_the_card": left,
             "kernels": kernels::count(),
             "seconds": seconds,
             "missing": missing,
@@ -59,6 +65,9 @@ pub(super) fn warm_up(warm_up: &WarmUp) -> Result<u8> {
     } else {
         for fault in &missing {
             writeln!(out, "{fault}")?;
+        }
+        if let Some(reason) = no_driver {
+            writeln!(out, "{left} attentions are left to the card: {reason}")?;
         }
         let (plans, kernels) = (graphs.len() - missing.len(), kernels::count());
         writeln!(

@@ -23,28 +23,13 @@ use burn::tensor::{DType, Tensor};
 use dispatch::Kernels as _;
 use std::collections::BTreeMap;
 
-/// An operation that a device may or may not take.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Operation {
-    /// [`conv2d`] and [`group_norm`].
-    Image,
-    /// [`affine`], [`layer_norm`], [`geglu`], [`concat`] and [`repeat`].
-    Tokens,
-    /// [`attention`], of heads this wide.
-    Attention(usize),
-}
-
-/// Whether the device of `x` takes `operation` in the number format of `x`.
-pub fn takes<const D: usize>(operation: Operation, x: &Tensor<D>) -> bool {
+/// Whether the device of `x` computes these operations in the number format of `x`; otherwise burn's own must do.
+pub fn takes<const D: usize>(x: &Tensor<D>) -> bool {
     let device = x.device().inner();
     match device.as_dispatch() {
-        DispatchDevice::Flex(_) => {
-            trace::is_on() || x.dtype() == DType::F32 && cpu::takes(operation)
-        }
+        DispatchDevice::Flex(_) => trace::is_on() || x.dtype() == DType::F32,
         #[cfg(feature = "cuda")]
-        DispatchDevice::Cube(_) => {
-            matches!(x.dtype(), DType::F32 | DType::BF16) && cuda::takes(operation, x.dtype())
-        }
+        DispatchDevice::Cube(_) => matches!(x.dtype(), DType::F32 | DType::BF16),
         #[allow(unreachable_patterns)]
         _ => false,
     }

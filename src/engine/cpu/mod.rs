@@ -17,7 +17,6 @@ mod norm;
 mod pixels;
 mod tokens;
 
-use super::Operation;
 use super::backend::{ConvGeometry, Engine, GroupNormGradients, Groups};
 use super::trace::{self, Noted};
 use burn::backend::Flex;
@@ -25,11 +24,6 @@ use burn::backend::ops::FloatTensorOps;
 use burn::backend::tensor::FloatTensor;
 pub(super) use descent::descend;
 use norm::GroupNormGeometry;
-
-/// All of them.
-pub(super) fn takes(_operation: Operation) -> bool {
-    true
-}
 
 type Floats = FloatTensor<Flex>;
 

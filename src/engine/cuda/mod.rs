@@ -11,7 +11,6 @@ mod prepared;
 mod runner;
 mod tensor;
 
-use super::Operation;
 use super::backend::{ConvGeometry, Engine, GroupNormGradients, Groups};
 use super::nvidia::cublas::Product;
 use super::nvidia::cudnn::{Epilogue, Graph};
@@ -26,11 +25,6 @@ pub(super) use descent::descend;
 use prepared::{Use, prepare};
 pub(super) use runner::{calls, memory_in_use, time_calls};
 use tensor::{cast, count, dense, dims, empty, empty_image, format, image, int, padded, unfilter};
-
-/// All of them, in f32 and bf16.
-pub(super) fn takes(_operation: Operation, _dtype: DType) -> bool {
-    true
-}
 
 impl Engine for CubeBackend {
     fn prepare_kernel(weight: &CubeTensor, x: &CubeTensor) -> CubeTensor {

@@ -122,6 +122,13 @@ impl Library {
             .unwrap_or(LibraryError::Missing { file: name.files()[0], how: name.how_to_install() }))
     }
 
+    /// Opens the library in the file `path`.
+    pub fn open_at(path: &Path) -> Result<Self, LibraryError> {
+        let unloadable =
+            |reason| LibraryError::Unloadable { path: path.display().to_string(), reason };
+        Self::load(path).map_err(unloadable)
+    }
+
     /// The file it was opened from; a bare name where the system's loader found it.
     pub fn path(&self) -> &Path {
         &self.path

@@ -8,6 +8,7 @@ pub mod kernels;
 pub mod libraries;
 pub mod nvrtc;
 pub mod plans;
+pub mod stand_in;
 pub mod survey;
 
 /// Bytes of device memory in which operations keep what they need only while they run. All run on one stream, one

@@ -1,7 +1,7 @@
 //! The spatial transformer: how the condition reaches the image.
 
 use super::projection::Projection;
-use crate::engine::{self, Operation};
+use crate::engine;
 use crate::models::attention::{self, attention, merge_heads, split_heads};
 use crate::models::denoiser::UnetConfig;
 use crate::models::layers::{GroupNorm, LayerNorm, Linear};
@@ -172,7 +172,7 @@ struct Gate {
 impl Gate {
     fn forward(&self, tokens: Tensor<3>) -> Tensor<3> {
         let both = self.proj.forward(tokens);
-        if engine::takes(Operation::Tokens, &both) {
+        if engine::takes(&both) {
             return engine::geglu(both);
         }
         let half = both.dims()[2] / 2;

@@ -1,6 +1,6 @@
 //! Two-dimensional convolution.
 
-use crate::engine::{self, ConvGeometry, Operation};
+use crate::engine::{self, ConvGeometry};
 use crate::models::{Fill, Init, cast_like};
 use burn::module::{Module, Param};
 use burn::tensor::Tensor;
@@ -64,7 +64,7 @@ impl Conv2d {
     /// [B, in, H, W] to [B, out, H', W'], in the number format of `x`.
     pub fn forward(&self, x: Tensor<4>) -> Tensor<4> {
         let bias = self.bias.as_ref().map(|bias| bias.val());
-        if engine::takes(Operation::Image, &x) {
+        if engine::takes(&x) {
             let geometry = ConvGeometry { stride: self.stride, padding: self.padding };
             return engine::conv2d(x, self.weight.val(), bias, geometry);
         }

@@ -1,6 +1,6 @@
 //! The affine map.
 
-use crate::engine::{self, Operation};
+use crate::engine;
 use crate::models::{Fill, Init, cast_like};
 use burn::module::{Module, Param};
 use burn::tensor::Tensor;
@@ -53,7 +53,7 @@ pub(crate) fn affine<const D: usize>(
     weight: Tensor<2>,
     bias: Option<Tensor<1>>,
 ) -> Tensor<D> {
-    if engine::takes(Operation::Tokens, &x) {
+    if engine::takes(&x) {
         return engine::affine(x, weight, bias);
     }
     let weight = cast_like(weight, &x).swap_dims(0, 1);

@@ -1,6 +1,6 @@
 //! Normalisation, always computed in f32.
 
-use crate::engine::{self, Groups, Operation};
+use crate::engine::{self, Groups};
 use crate::models::{Fill, Init, cast, cast_like};
 use burn::module::{Module, Param};
 use burn::tensor::activation::silu;
@@ -49,7 +49,7 @@ impl GroupNorm {
 
     fn apply(&self, x: Tensor<4>, shift: Option<Tensor<2>>, with_silu: bool) -> Tensor<4> {
         let (weight, bias) = (self.weight.val(), self.bias.val());
-        if engine::takes(Operation::Image, &x) {
+        if engine::takes(&x) {
             let groups = Groups { count: self.num_groups, epsilon: self.epsilon, with_silu };
             return engine::group_norm(x, shift, weight, bias, groups);
         }
@@ -92,7 +92,7 @@ impl LayerNorm {
 
     /// [.., D] to the same, in the number format of `x`.
     pub fn forward<const R: usize>(&self, x: Tensor<R>) -> Tensor<R> {
-        if engine::takes(Operation::Tokens, &x) {
+        if engine::takes(&x) {
             return engine::layer_norm(x, self.weight.val(), self.bias.val(), self.epsilon);
         }
         let wide = cast(x.clone(), FloatDType::F32);

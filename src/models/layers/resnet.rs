@@ -1,7 +1,7 @@
 //! The residual block and the changes of size that autoencoder and U-Net share.
 
 use super::{Conv2d, GroupNorm, Linear};
-use crate::engine::{self, Operation};
+use crate::engine;
 use crate::models::{Fill, Init};
 use burn::module::Module;
 use burn::tensor::Tensor;
@@ -128,7 +128,7 @@ impl Upsample {
     /// [B, C, H, W] to [B, C, h, w] for `size` [h, w], each 2 H or 2 H - 1.
     pub fn forward(&self, x: Tensor<4>, size: [usize; 2]) -> Tensor<4> {
         let [b, c, h, w] = x.dims();
-        if engine::takes(Operation::Tokens, &x) {
+        if engine::takes(&x) {
             return self.conv.forward(engine::repeat(x, size));
         }
         let mut x = repeat(x, 2);
@@ -153,7 +153,7 @@ pub(crate) fn repeat(x: Tensor<4>, times: usize) -> Tensor<4> {
 
 /// The channels of `a` [B, C, H, W] before those of `b` [B, D, H, W].
 pub(crate) fn concat(a: Tensor<4>, b: Tensor<4>) -> Tensor<4> {
-    if engine::takes(Operation::Tokens, &a) {
+    if engine::takes(&a) {
         return engine::concat(a, b);
     }
     Tensor::cat(vec![a, b], 1)

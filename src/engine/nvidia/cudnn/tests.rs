@@ -1,14 +1,10 @@
 //! What cuDNN has for the networks that umbra trains, asked without a GPU.
 
-#![allow(unsafe_code)] // Opens a stand-in for the driver.
 #![allow(clippy::print_stderr)] // Says why a test did not run.
 
 use super::*;
-use crate::engine::nvidia::libraries::{Library, Name};
+use crate::engine::nvidia::stand_in;
 use expect_test::expect;
-use std::ffi::CString;
-use std::os::unix::ffi::OsStrExt;
-use std::process::Command;
 use std::sync::OnceLock;
 
 const H100: &str = include_str!("../devices/sm_90.json");
@@ -16,71 +12,15 @@ const A100: &str = include_str!("../devices/sm_80.json");
 const B200: &str = include_str!("../devices/sm_100.json");
 const LIMIT: usize = 256 << 20;
 
-/// Enough of a driver for cuDNN to compile kernels: it has no device, and takes every kernel.
-const NO_DEVICE: &str = r#"
-#define NONE(name) int name(void) { return 100; }
-#define FINE(name) int name(void) { return 0; }
-#define MAKES(name) int name(void **made) { *made = &made; return 0; }
-NONE(cuInit)
-int cuDriverGetVersion(int *version) { *version = 13000; return 0; }
-int cuGetErrorName(int code, const char **text) { *text = "CUDA_ERROR_NO_DEVICE"; return 0; }
-int cuGetErrorString(int code, const char **text) { *text = "no device"; return 0; }
-NONE(cuCtxGetCurrent)
-NONE(cuCtxGetLimit)
-NONE(cuCtxPopCurrent)
-NONE(cuCtxPushCurrent)
-NONE(cuStreamGetCtx)
-NONE(cuLinkCreate)
-NONE(cuLinkAddData)
-NONE(cuLinkComplete)
-NONE(cuLinkDestroy)
-NONE(cuLaunchKernel)
-NONE(cuLaunchCooperativeKernel)
-NONE(cuDeviceGetCount)
-NONE(cuDeviceGet)
-MAKES(cuLibraryLoadData)
-MAKES(cuLibraryLoadFromFile)
-MAKES(cuLibraryGetKernel)
-FINE(cuLibraryUnload)
-FINE(cuKernelSetAttribute)
-FINE(cuKernelGetAttribute)
-MAKES(cuKernelGetFunction)
-NONE(cuOccupancyMaxPotentialClusterSize)
-NONE(cuLaunchKernelEx)
-"#;
-
 /// The library, or a word on why the test does not run.
 fn cudnn() -> Option<&'static Cudnn> {
     static CUDNN: OnceLock<Result<Cudnn, String>> = OnceLock::new();
     let open = || {
-        if Library::open(Name::Cuda).is_err() {
-            stand_in_for_the_driver()?;
-        }
+        let folder = tempfile::tempdir().map_err(|error| error.to_string())?;
+        stand_in::drive(folder.path())?;
         Cudnn::open().map_err(|error| error.to_string())
     };
     CUDNN.get_or_init(open).as_ref().inspect_err(|reason| eprintln!("did not run: {reason}")).ok()
-}
-
-/// Builds a driver without a device and loads it under the name that cuDNN asks for.
-fn stand_in_for_the_driver() -> Result<(), String> {
-    let folder = tempfile::tempdir().map_err(|error| error.to_string())?;
-    let source = folder.path().join("libcuda.c");
-    let library = folder.path().join("libcuda.so.1");
-    std::fs::write(&source, NO_DEVICE).map_err(|error| error.to_string())?;
-    let mut compiler = Command::new("gcc");
-    compiler.args(["-w", "-shared", "-fPIC", "-Wl,-soname,libcuda.so.1", "-o"]);
-    let built = compiler.arg(&library).arg(&source).status();
-    if !built.is_ok_and(|status| status.success()) {
-        return Err("no driver, and no gcc to build a stand-in for it".to_owned());
-    }
-    let path = CString::new(library.as_os_str().as_bytes()).unwrap();
-    // SAFETY: a library of functions that return constants.
-    let handle = unsafe { libc::dlopen(path.as_ptr(), libc::RTLD_NOW | libc::RTLD_GLOBAL) };
-    if handle.is_null() {
-        Err("the stand-in for the driver does not load".to_owned())
-    } else {
-        Ok(())
-    }
 }
 
 /// A convolution of squares that keeps their size, or halves it.
