@@ -57,6 +57,17 @@ impl Draws {
         self.buffer[self.used - 1]
     }
 
+    /// These draws without the next `words` words of 32 bits, which are not computed. A uniform number takes two words,
+    /// a standard normal one four.
+    pub fn after(&self, words: u64) -> Self {
+        let word = 4 * self.block - (4 - self.used as u64) + words;
+        let mut draws = Self { block: word / 4, used: 4, ..self.clone() };
+        for _ in 0..word % 4 {
+            draws.word();
+        }
+        draws
+    }
+
     /// A uniform number in [0, 1) with 53 random bits.
     pub fn uniform(&mut self) -> f64 {
         let bits = (u64::from(self.word()) << 32 | u64::from(self.word())) >> 11;
@@ -202,6 +213,24 @@ mod tests {
             philox([0x243f6a88, 0x85a308d3, 0x13198a2e, 0x03707344], [0xa4093822, 0x299f31d0]),
             [0xd16cfe09, 0x94fdcceb, 0x5001e420, 0x24126ea1]
         );
+    }
+
+    #[test]
+    fn draws_can_be_entered_anywhere() {
+        for start in 0..6 {
+            let mut draws = Stream::new(3, "anywhere").at(5);
+            for _ in 0..start {
+                draws.word();
+            }
+            for words in 0..10 {
+                let mut slow = draws.clone();
+                for _ in 0..words {
+                    slow.word();
+                }
+                let mut fast = draws.after(words);
+                assert_eq!([0; 7].map(|_| fast.word()), [0; 7].map(|_| slow.word()));
+            }
+        }
     }
 
     #[test]

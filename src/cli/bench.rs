@@ -4,6 +4,7 @@ use super::args::{Bench, Encoder};
 use super::exit;
 use crate::device;
 use crate::engine;
+use crate::engine::nvidia::survey;
 use crate::models::autoencoder::AutoencoderKlConfig;
 use crate::models::denoiser::UnetConfig;
 use crate::models::encoder::{Flavor, VitConfig};
@@ -111,6 +112,7 @@ pub(super) fn bench(bench: &Bench) -> Result<u8> {
     });
     let first = steps[0].iter().sum::<f64>();
     let part = |at: usize| median(steps[bench.warm_up..].iter().map(|step| step[at]).collect());
+    let tflops = 3.0 * flops as f64 * bench.batch as f64 / step / 1e12;
     let document = json!({
         "network": if bench.tiny { "unet-25m" } else { "unet-sd15" },
         "parameters": parameters,
@@ -125,7 +127,8 @@ pub(super) fn bench(bench: &Bench) -> Result<u8> {
         "optimizer_ms": 1e3 * part(2),
         "step_ms": 1e3 * step,
         "images_per_second": bench.batch as f64 / step,
-        "tflops": 3.0 * flops as f64 * bench.batch as f64 / step / 1e12,
+        "tflops": tflops,
+        "mfu": peak(bench).map(|peak| tflops / peak),
         "memory_gib": memory.map(|bytes| bytes as f64 / f64::from(1 << 30)),
         "engine_calls": calls,
         "last_loss": loss_value,
@@ -183,6 +186,13 @@ fn encode(bench: &Bench, encoder: Encoder, device: &Device) -> Result<u8> {
     });
     writeln!(std::io::stdout().lock(), "{document}")?;
     Ok(exit::DONE)
+}
+
+/// What the card could do at most, in TFLOP/s, where that is known.
+fn peak(bench: &Bench) -> Option<f64> {
+    let index: usize = bench.device.strip_prefix("cuda:")?.parse().ok()?;
+    let cards = survey::cards().ok()?;
+    cards.get(index)?.peak_bf16().filter(|_| bench.bf16)
 }
 
 /// What a step is made of, the longest first.

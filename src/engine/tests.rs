@@ -196,3 +196,19 @@ fn assert_close<const D: usize>(what: &str, ours: Tensor<D>, theirs: Tensor<D>) 
         assert!((a - b).abs() < TOLERANCE * scale, "{what}: {a} is not {b}");
     }
 }
+
+/// `cargo test --release how_long -- --ignored --nocapture`; PyTorch's side is `benches/attention_peer.py`.
+#[test]
+#[ignore = "measures"]
+#[allow(clippy::print_stderr)]
+fn how_long_attention_takes() {
+    let [q, k, v] = [1, 2, 3].map(|at| noise([4, 8, 1024, 64], at));
+    for _ in 0..5 {
+        let start = std::time::Instant::now();
+        let out = attention(q.clone(), k.clone(), v.clone());
+        let forward = start.elapsed().as_secs_f64();
+        let _ = out.sum().backward();
+        let both = start.elapsed().as_secs_f64();
+        eprintln!("attention forward {:.1} ms, both {:.1} ms", 1e3 * forward, 1e3 * both);
+    }
+}

@@ -1,9 +1,10 @@
 //! How weights start: drawn on the host, each parameter from its own position of one stream.
 
-use crate::random::Stream;
+use crate::random::{Draws, Stream};
 use burn::module::{Param, ParamId};
 use burn::tensor::{Device, Tensor, TensorData};
 use rand::Rng;
+use rayon::prelude::*;
 
 /// What a parameter holds before training.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -83,8 +84,8 @@ impl Init {
                 Fill::Zeros => vec![0.0; n],
                 Fill::Ones => vec![1.0; n],
                 Fill::Constant(value) => vec![value as f32; n],
-                Fill::Uniform(bound) => (0..n).map(|_| draws.range(-bound, bound) as f32).collect(),
-                Fill::Normal(std) => (0..n).map(|_| (std * draws.normal()) as f32).collect(),
+                Fill::Uniform(bound) => drawn(n, &draws, 2, |draws| draws.range(-bound, bound)),
+                Fill::Normal(std) => drawn(n, &draws, 4, |draws| std * draws.normal()),
                 Fill::TruncatedNormal(std) => (0..n)
                     .map(|_| {
                         let mut value = std * draws.normal();
@@ -104,6 +105,17 @@ impl Init {
         }
         param
     }
+}
+
+/// `n` numbers, each of as many `words` of `draws`, on all threads: a number follows from its place alone.
+fn drawn(n: usize, draws: &Draws, words: u64, draw: impl Fn(&mut Draws) -> f64 + Sync) -> Vec<f32> {
+    const CHUNK: usize = 1 << 14;
+    let mut values = vec![0.0; n];
+    values.par_chunks_mut(CHUNK).enumerate().for_each(|(at, chunk)| {
+        let mut draws = draws.after((at * CHUNK) as u64 * words);
+        chunk.iter_mut().for_each(|value| *value = draw(&mut draws) as f32);
+    });
+    values
 }
 
 #[cfg(test)]

@@ -36,6 +36,22 @@ pub struct Card {
     pub architecture: String,
 }
 
+impl Card {
+    /// Products per second in bf16 without sparsity, in TFLOP/s, as NVIDIA's data sheets have it; nothing for a card that
+    /// is not listed here.
+    pub fn peak_bf16(&self) -> Option<f64> {
+        const PEAKS: [(&str, f64); 6] = [
+            ("H100 PCIe", 756.0),
+            ("H100 NVL", 835.0),
+            ("H100", 989.4),
+            ("H200", 989.4),
+            ("B200", 2250.0),
+            ("A100", 311.9),
+        ];
+        PEAKS.into_iter().find(|(name, _)| self.name.contains(name)).map(|(_, peak)| peak)
+    }
+}
+
 /// Every library of NVIDIA's, the driver first.
 pub fn libraries() -> Vec<Found> {
     Name::ALL.into_iter().map(look_for).collect()
