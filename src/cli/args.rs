@@ -261,6 +261,9 @@ pub(super) struct Bench {
     /// Compute in bfloat16.
     #[arg(long)]
     pub(super) bf16: bool,
+    /// Let a GPU's products round f32 to TF32.
+    #[arg(long, conflicts_with = "bf16")]
+    pub(super) tf32: bool,
     /// A network of 25 million parameters instead.
     #[arg(long)]
     pub(super) tiny: bool,

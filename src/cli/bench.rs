@@ -37,7 +37,7 @@ pub(super) fn bench(bench: &Bench) -> Result<u8> {
         },
         false => UnetConfig::default(),
     };
-    let compute = if bench.bf16 { Compute::Bf16 } else { Compute::F32 };
+    let compute = compute(bench);
     let unet = config.init(&mut Init::new(Stream::new(1, "bench"), &device)).with_compute(compute);
     let mut unet = unet.train();
     let parameters = num_parameters(&unet);
@@ -140,7 +140,7 @@ pub(super) fn bench(bench: &Bench) -> Result<u8> {
 
 /// Times the encoding of images.
 fn encode(bench: &Bench, encoder: Encoder, device: &Device) -> Result<u8> {
-    let compute = if bench.bf16 { Compute::Bf16 } else { Compute::F32 };
+    let compute = compute(bench);
     let init = &mut Init::new(Stream::new(1, "bench"), device);
     let (name, side, run): (&str, usize, Box<dyn Fn(Tensor<4>) -> f32>) = match encoder {
         Encoder::Vae => {
@@ -186,6 +186,14 @@ fn encode(bench: &Bench, encoder: Encoder, device: &Device) -> Result<u8> {
     });
     writeln!(std::io::stdout().lock(), "{document}")?;
     Ok(exit::DONE)
+}
+
+fn compute(bench: &Bench) -> Compute {
+    match (bench.bf16, bench.tf32) {
+        (true, _) => Compute::Bf16,
+        (_, true) => Compute::Tf32,
+        _ => Compute::F32,
+    }
 }
 
 /// What the card could do at most, in TFLOP/s, where that is known.

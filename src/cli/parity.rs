@@ -57,9 +57,11 @@ pub(super) fn parity(parity: &Parity) -> Result<u8> {
     let is_asked = |case: &Case| parity.only.as_ref().is_none_or(|text| case.name.contains(text));
     for case in cases().into_iter().filter(is_asked) {
         let expected = (case.compute)(&cpu, Compute::F32);
-        for compute in [Compute::F32, Compute::Bf16] {
+        for compute in [Compute::F32, Compute::Tf32, Compute::Bf16] {
             let tolerance = match compute {
                 Compute::F32 => case.tolerances[0],
+                // TF32 keeps three bits more than bf16, but only within products.
+                Compute::Tf32 => case.tolerances[1] / 4.0,
                 Compute::Bf16 => case.tolerances[1],
             };
             let found = (case.compute)(&device, compute);
@@ -102,11 +104,12 @@ pub(super) fn parity(parity: &Parity) -> Result<u8> {
     } else {
         writeln!(
             out,
-            "{}: {} of {} values as on the CPU in {seconds:.1} s (worst: {:.2} of what f32 may differ, {:.2} of bf16)",
+            "{}: {} of {} values as on the CPU in {seconds:.1} s (worst: {:.2} of what f32 may differ, {:.2} of TF32, {:.2} of bf16)",
             parity.device,
             rows.len() - failed,
             rows.len(),
             worst(Compute::F32),
+            worst(Compute::Tf32),
             worst(Compute::Bf16),
         )?;
     }

@@ -29,7 +29,7 @@ pub fn takes<const D: usize>(x: &Tensor<D>) -> bool {
     match device.as_dispatch() {
         DispatchDevice::Flex(_) => trace::is_on() || x.dtype() == DType::F32,
         #[cfg(feature = "cuda")]
-        DispatchDevice::Cube(_) => matches!(x.dtype(), DType::F32 | DType::BF16),
+        DispatchDevice::Cube(_) => matches!(x.dtype(), DType::F32 | DType::BF16 | DType::Flex32),
         #[allow(unreachable_patterns)]
         _ => false,
     }

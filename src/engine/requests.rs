@@ -13,6 +13,7 @@ const WIDEST: usize = 256;
 pub(super) fn format(dtype: DType) -> Format {
     match dtype {
         DType::BF16 => Format::Bf16,
+        DType::Flex32 => Format::Tf32,
         _ => Format::F32,
     }
 }
@@ -46,7 +47,7 @@ pub(super) fn convolution(
 /// more than the gradient itself on an H100.
 pub(super) fn pads_first(geometry: ConvGeometry, dtype: DType) -> bool {
     let (before, after) = geometry.padding;
-    format(dtype) == Format::F32 && before != after
+    format(dtype) != Format::Bf16 && before != after
 }
 
 /// A product of matrices with nothing around it.

@@ -35,6 +35,9 @@ pub enum Compute {
     F32,
     /// bfloat16 activations and products.
     Bf16,
+    /// 32-bit floats, of which a GPU's products see the first 10 bits of the mantissa, as PyTorch's `allow_tf32` has it;
+    /// on the CPU the same as `F32`.
+    Tf32,
 }
 
 impl Compute {
@@ -43,6 +46,7 @@ impl Compute {
         let dtype: FloatDType = match self {
             Self::F32 => FloatDType::F32,
             Self::Bf16 => FloatDType::BF16,
+            Self::Tf32 => FloatDType::Flex32,
         };
         cast(x, dtype)
     }

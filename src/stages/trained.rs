@@ -116,7 +116,7 @@ impl TrainingStage<'_> {
         // Weights, gradients, two moments and the average, and as a rule of thumb what a step keeps for the
         // backward pass: one number for every 100 operations of the forward pass.
         let bytes = match compute {
-            Compute::F32 => 4.0,
+            Compute::F32 | Compute::Tf32 => 4.0,
             Compute::Bf16 => 2.0,
         };
         let batch = micro_batch_size.unwrap_or(batch_size) as f64;

@@ -18,8 +18,8 @@ pub(super) enum Use {
     Flat,
 }
 
-/// Memory, where in it, what it is prepared for, and whether in bf16.
-type Key = (usize, u64, Use, bool);
+/// Memory, where in it, what it is prepared for, whether in bf16, and how a view that is not in order lies in it.
+type Key = (usize, u64, Use, bool, Vec<usize>);
 
 struct Entry {
     weight: CubeTensor,
@@ -42,23 +42,20 @@ fn lock() -> MutexGuard<'static, Option<Kept>> {
 fn key(weight: &CubeTensor, purpose: Use, dtype: DType) -> Key {
     let handle = &weight.handle;
     let start = handle.offset_start.unwrap_or(0);
-    (handle.memory.descriptor().id.value, start, purpose, dtype == DType::BF16)
+    let view = match tensor::is_dense(weight, 0..weight.meta.num_dims()) {
+        true => Vec::new(),
+        false => weight.meta.shape().iter().chain(weight.meta.strides().iter()).copied().collect(),
+    };
+    (handle.memory.descriptor().id.value, start, purpose, dtype == DType::BF16, view)
 }
 
 /// `weight` as `purpose` wants it in `dtype`.
 pub(super) fn prepare(weight: &CubeTensor, purpose: Use, dtype: DType) -> CubeTensor {
-    let make = |weight: &CubeTensor| match purpose {
-        Use::Kernel => tensor::filter(weight, dtype),
-        Use::Flat => tensor::cast(&tensor::dense(weight), dtype),
-    };
-    if weight.dtype == dtype && purpose == Use::Flat {
-        return tensor::dense(weight);
-    }
-    // Of a view that is not all of its memory in order, another view would be taken for it.
-    if !tensor::is_dense(weight, 0..weight.meta.num_dims()) {
-        return make(weight);
-    }
     let key = key(weight, purpose, dtype);
+    let is_in_order = key.4.is_empty();
+    if purpose == Use::Flat && is_in_order && tensor::same_in_memory(weight.dtype, dtype) {
+        return weight.clone();
+    }
     let mut kept = lock();
     let kept = kept.get_or_insert_default();
     if let Some(entry) = kept.entries.get(&key)
@@ -70,7 +67,10 @@ pub(super) fn prepare(weight: &CubeTensor, purpose: Use, dtype: DType) -> CubeTe
             Use::Flat => reshape(prepared, weight.meta.shape().clone()),
         };
     }
-    let prepared = make(weight);
+    let prepared = match purpose {
+        Use::Kernel => tensor::filter(weight, dtype),
+        Use::Flat => tensor::cast(&tensor::dense(weight), dtype),
+    };
     kept.entries.insert(key, Entry { weight: weight.clone(), prepared: prepared.clone() });
     if kept.entries.len() > kept.next_sweep {
         kept.sweep();
@@ -98,11 +98,20 @@ pub(super) fn sweep() {
 pub(super) fn release(weight: &CubeTensor) -> Option<CubeTensor> {
     let mut kept = lock();
     let entries = &mut kept.as_mut()?.entries;
-    for (purpose, dtype) in [(Use::Kernel, DType::BF16), (Use::Kernel, DType::F32)] {
-        entries.remove(&key(weight, purpose, dtype));
+    let copy = key(weight, Use::Flat, DType::BF16);
+    let of_memory = |id| (id, 0, Use::Kernel, false, Vec::new());
+    let all: Vec<Key> = entries
+        .range(of_memory(copy.0)..of_memory(copy.0 + 1))
+        .map(|(key, _)| key.clone())
+        .collect();
+    let mut released = None;
+    for key in all {
+        let entry = entries.remove(&key);
+        if key == copy {
+            released = entry.map(|entry| entry.prepared);
+        }
     }
-    let entry = entries.remove(&key(weight, Use::Flat, DType::BF16))?;
-    Some(entry.prepared).filter(|prepared| prepared.handle.can_mut())
+    released.filter(|prepared| prepared.handle.can_mut())
 }
 
 /// Keeps `prepared`, the bf16 values of `weight`.

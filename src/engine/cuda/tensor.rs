@@ -20,6 +20,11 @@ pub(super) fn format(tensor: &CubeTensor) -> Format {
     }
 }
 
+/// Whether values of both types lie in memory alike: f32 whose products may be rounded are still f32.
+pub(super) fn same_in_memory(a: DType, b: DType) -> bool {
+    (a == DType::BF16) == (b == DType::BF16)
+}
+
 /// As a kernel takes it.
 pub(super) fn count(value: usize) -> u32 {
     u32::try_from(value).expect("a tensor's sizes fit 32 bits: larger ones do not fit a GPU")
@@ -111,8 +116,8 @@ pub(super) fn with_shape<const D: usize>(tensor: CubeTensor, shape: [usize; D]) 
 
 /// `tensor` in the format `dtype`; its memory must be dense in some order, which stays.
 pub(super) fn cast(tensor: &CubeTensor, dtype: DType) -> CubeTensor {
-    if tensor.dtype == dtype {
-        return tensor.clone();
+    if same_in_memory(tensor.dtype, dtype) {
+        return CubeTensor { dtype, ..tensor.clone() };
     }
     let x = dense(tensor);
     let len = x.meta.num_elements();
@@ -145,6 +150,7 @@ pub(super) fn filter(weight: &CubeTensor, dtype: DType) -> CubeTensor {
         return cast(&dense(weight), dtype);
     }
     let weight = dense(weight);
+    let dtype = if dtype == DType::BF16 { dtype } else { DType::F32 };
     let out = empty(&weight, [num_out, height, width, num_in], dtype);
     swap(&weight, &out, [num_out, num_in, height * width]);
     out
