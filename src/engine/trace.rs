@@ -8,9 +8,8 @@ use burn::backend::Flex;
 use burn::backend::ops::FloatTensorOps as _;
 use burn::backend::tensor::FloatTensor;
 use burn::tensor::DType;
+use std::cell::RefCell;
 use std::collections::BTreeSet;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, PoisonError};
 
 /// Something that a library must have a kernel for.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -21,35 +20,58 @@ pub enum Request {
     Product(Product),
 }
 
-static IS_ON: AtomicBool = AtomicBool::new(false);
-static NOTED: Mutex<Option<BTreeSet<Request>>> = Mutex::new(None);
-
-/// Whether operations on the CPU only note what they would need.
-pub(super) fn is_on() -> bool {
-    IS_ON.load(Ordering::Relaxed)
+impl Request {
+    /// The same for `count` images where this is for one.
+    pub fn times(self, count: usize) -> Self {
+        match self {
+            Self::Graph(mut graph) => {
+                *graph.batch_mut() *= count;
+                Self::Graph(graph)
+            }
+            Self::Product(mut product) => {
+                // Images are rows of a layer's input and output, and what its weights' gradient sums over.
+                match (product.batch > 1, product.transposes_a) {
+                    (true, _) => product.batch *= count,
+                    (false, true) => product.inner *= count,
+                    (false, false) => product.rows *= count,
+                }
+                Self::Product(product)
+            }
+        }
+    }
 }
 
-/// Runs `call` with every operation on the CPU, by whatever thread, giving zeros; what a GPU would have been asked for.
+thread_local! {
+    /// What is noted on this thread, while it is.
+    static NOTED: RefCell<Option<BTreeSet<Request>>> = const { RefCell::new(None) };
+}
+
+/// Whether operations of this thread on the CPU only note what they would need.
+pub(super) fn is_on() -> bool {
+    NOTED.with_borrow(Option::is_some)
+}
+
+/// Runs `call` with every operation of this thread on the CPU giving zeros; what a GPU would have been asked for.
 pub fn requests(call: impl FnOnce()) -> BTreeSet<Request> {
-    static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
-    let _one = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
-    *NOTED.lock().unwrap_or_else(PoisonError::into_inner) = Some(BTreeSet::new());
-    IS_ON.store(true, Ordering::Relaxed);
+    NOTED.set(Some(BTreeSet::new()));
     call();
-    IS_ON.store(false, Ordering::Relaxed);
-    NOTED.lock().unwrap_or_else(PoisonError::into_inner).take().unwrap_or_default()
+    NOTED.take().unwrap_or_default()
 }
 
 fn note(request: Request) {
-    if let Some(noted) = NOTED.lock().unwrap_or_else(PoisonError::into_inner).as_mut() {
-        noted.insert(request);
-    }
+    NOTED.with_borrow_mut(|noted| {
+        if let Some(noted) = noted {
+            noted.insert(request);
+        }
+    });
 }
 
 type Floats = FloatTensor<Flex>;
 
+/// One zero that stands for all of them: shapes cost no memory.
 fn zeros<const D: usize>(shape: [usize; D], dtype: DType) -> Floats {
-    Flex::float_zeros(shape.into(), &Default::default(), dtype.into())
+    let one = Flex::float_zeros([1; D].into(), &Default::default(), dtype.into());
+    Flex::float_expand(one, shape.into())
 }
 
 fn dims<const D: usize>(tensor: &Floats) -> [usize; D] {

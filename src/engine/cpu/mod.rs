@@ -29,11 +29,11 @@ type Floats = FloatTensor<Flex>;
 
 impl Engine for Flex {
     fn prepare_kernel(weight: &Floats, _x: &Floats) -> Floats {
-        weight.to_contiguous()
+        if trace::is_on() { weight.clone() } else { weight.to_contiguous() }
     }
 
     fn prepare_matrix(weight: &Floats, _x: &Floats) -> Floats {
-        weight.to_contiguous()
+        if trace::is_on() { weight.clone() } else { weight.to_contiguous() }
     }
 
     fn convolve(

@@ -134,6 +134,16 @@ impl Graph {
         }
     }
 
+    /// How many images it is for.
+    pub fn batch_mut(&mut self) -> &mut usize {
+        match self {
+            Self::Convolve(convolution, _)
+            | Self::ConvolveInput(convolution)
+            | Self::ConvolveWeight(convolution) => &mut convolution.batch,
+            Self::Attend(attention) | Self::AttendGradients(attention) => &mut attention.batch,
+        }
+    }
+
     /// Floating-point operations.
     pub fn flops(&self) -> u64 {
         match self {
