@@ -1,7 +1,11 @@
 //! Where tensors live: `cpu` or `cuda:0`, as `--device` writes it. The only file that knows back ends.
 
 #[cfg(feature = "cuda")]
-use crate::engine::nvidia::libraries::{self, Library, Name};
+use crate::engine::{
+    nvidia::libraries::{self, Library, Name},
+    nvidia::survey,
+    requests::set_card,
+};
 use burn::tensor::Device;
 
 /// Why a device cannot be used.
@@ -56,6 +60,9 @@ fn cuda(name: &str, index: usize) -> Result<Device, DeviceError> {
     }
     for library in [Name::Nvrtc, Name::Cudnn, Name::CublasLt] {
         Library::open(library).map_err(|fault| unavailable(fault.to_string()))?;
+    }
+    if let Some(card) = survey::cards().ok().and_then(|cards| cards.into_iter().nth(index)) {
+        set_card(&card.architecture);
     }
     find_headers();
     settle_runtime();

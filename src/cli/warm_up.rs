@@ -5,6 +5,7 @@ use super::exit::{self, BadArgument};
 use super::run;
 use crate::engine::nvidia::cudnn::{Cudnn, Graph, Target};
 use crate::engine::nvidia::{kernels, nvrtc, plans, stand_in};
+use crate::engine::requests::set_card;
 use crate::engine::trace::Request;
 use crate::stages::requests::requests;
 use anyhow::Result;
@@ -29,6 +30,7 @@ pub(super) fn warm_up(warm_up: &WarmUp) -> Result<u8> {
     let work = folder.clone().unwrap_or_else(std::env::temp_dir);
     let no_driver = stand_in::drive(&work).err();
     let cudnn = Cudnn::open()?;
+    set_card(target);
     let mut graphs = Vec::new();
     let (mut products, mut left) = (0, 0);
     for request in requests(&checked) {

@@ -13,7 +13,7 @@ pub mod cuda;
 pub mod descent;
 mod dispatch;
 pub mod nvidia;
-mod requests;
+pub mod requests;
 pub mod trace;
 
 pub use backend::{ConvGeometry, Groups};

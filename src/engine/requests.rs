@@ -5,9 +5,20 @@ use super::nvidia::cublas::Product;
 use super::nvidia::cudnn::{Attention, Convolution};
 use super::nvidia::format::Format;
 use burn::tensor::DType;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// The widest heads that cuDNN is asked for.
 const WIDEST: usize = 256;
+/// The widest whose gradients it has on every card from Ampere on; on Hopper, as wide as it goes forward.
+const WIDEST_GRADIENTS: usize = 128;
+
+/// Whether the GPU is of a generation other than Hopper.
+static IS_NOT_HOPPER: AtomicBool = AtomicBool::new(false);
+
+/// Says which card requests are for, as compilers call it; before any is, that is sm_90.
+pub fn set_card(architecture: &str) {
+    IS_NOT_HOPPER.store(architecture != "sm_90", Ordering::Relaxed);
+}
 
 /// The format in which values of this type are multiplied.
 pub(super) fn format(dtype: DType) -> Format {
@@ -70,6 +81,14 @@ pub(super) fn product(
         has_bias: false,
         accumulates: false,
     }
+}
+
+/// What the gradients of [`attention`] are asked for by; nothing where cuDNN has no engine.
+pub(super) fn attention_gradients(q: [usize; 4], keys: usize, dtype: DType) -> Option<Attention> {
+    let fits = |attention: &Attention| {
+        attention.dim <= WIDEST_GRADIENTS || !IS_NOT_HOPPER.load(Ordering::Relaxed)
+    };
+    attention(q, keys, dtype).filter(fits)
 }
 
 /// Attention over heads [B, heads, N, d] whose positions keep their heads together; nothing where cuDNN has no engine:

@@ -193,7 +193,7 @@ impl Noted {
     pub(super) fn attend_gradients([q, k, v]: [&Floats; 3]) -> [Floats; 3] {
         let [b, h, n, d] = dims(q);
         let m = dims::<4>(k)[2];
-        match requests::attention([b, h, n, d], m, q.dtype()) {
+        match requests::attention_gradients([b, h, n, d], m, q.dtype()) {
             Some(attention) => note(Request::Graph(Graph::AttendGradients(attention))),
             None => {
                 product([n, m, d], [false, true], b * h, q.dtype(), DType::F32);

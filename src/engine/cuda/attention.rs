@@ -35,7 +35,8 @@ pub(super) fn backward(
     log_sums: &CubeTensor,
     grad: &CubeTensor,
 ) -> [CubeTensor; 3] {
-    let Some(attention) = plan(q, k) else { return spelt_out_gradients(q, k, v, grad) };
+    let plan = requests::attention_gradients(dims(q), dims::<4>(k)[2], q.dtype);
+    let Some(attention) = plan else { return spelt_out_gradients(q, k, v, grad) };
     let [q, k, v, output, grad] = [q, k, v, output, grad].map(heads);
     let like = |x: &CubeTensor| empty_heads(x, dims(x), x.dtype);
     let (dq, dk, dv) = (like(&q), like(&k), like(&v));
