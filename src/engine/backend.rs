@@ -46,7 +46,7 @@ pub trait Engine: Backend {
     /// A matrix [out, in] as affine maps of `x` take it.
     fn prepare_matrix(weight: &FloatTensor<Self>, x: &FloatTensor<Self>) -> FloatTensor<Self>;
 
-    /// [B, in, H, W], a prepared kernel of `shape` [out, in, k, k] and [out] to [B, out, H', W'].
+    /// [B, in, H, W], a prepared kernel of `shape` [out, in, k, k] and `[out]` to [B, out, H', W'].
     fn convolve(
         x: &FloatTensor<Self>,
         kernel: &FloatTensor<Self>,
@@ -96,7 +96,7 @@ pub trait Engine: Backend {
         statistics: &FloatTensor<Self>,
     ) -> GroupNormGradients<Self>;
 
-    /// [R, in], a prepared [out, in] and [out] to [R, out].
+    /// [R, in], a prepared [out, in] and `[out]` to [R, out].
     fn affine(
         x: &FloatTensor<Self>,
         matrix: &FloatTensor<Self>,

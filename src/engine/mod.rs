@@ -75,7 +75,7 @@ pub fn time_calls(is_timed: bool) -> BTreeMap<String, Timing> {
     }
 }
 
-/// Convolution of `x` [B, in, H, W] with `weight` [out, in, k, k] and `bias` [out] to [B, out, H', W'].
+/// Convolution of `x` [B, in, H, W] with `weight` [out, in, k, k] and `bias` `[out]` to [B, out, H', W'].
 pub fn conv2d(
     x: Tensor<4>,
     weight: Tensor<4>,
@@ -106,7 +106,7 @@ pub fn group_norm(
     })
 }
 
-/// `x` [.., in] times the transpose of `weight` [out, in], plus `bias` [out].
+/// `x` [.., in] times the transpose of `weight` [out, in], plus `bias` `[out]`.
 pub fn affine<const D: usize>(
     x: Tensor<D>,
     weight: Tensor<2>,
