@@ -1,4 +1,4 @@
-//! Where tensors live: `cpu` or `cuda:0`, as `--device` writes it. The only file that knows back ends.
+//! Where tensors live: `cpu` or `cuda:0`, as `--device` writes it. The only file that chooses a back end.
 
 #[cfg(feature = "cuda")]
 use crate::engine::{

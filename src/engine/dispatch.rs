@@ -354,9 +354,9 @@ impl<B: Engine, const N: usize> Backward<B, N> for NormGroups {
             groups,
             &statistics,
         );
-        let gradients = [Some(x), Some(weight), Some(bias), shift];
+        let gradients = [x, weight, bias].into_iter().chain(shift);
         for (node, gradient) in ops.parents.into_iter().zip(gradients) {
-            if let (Some(node), Some(gradient)) = (node, gradient) {
+            if let Some(node) = node {
                 grads.register::<B>(node.id, gradient);
             }
         }
@@ -390,109 +390,45 @@ impl<B: Engine, const N: usize> Backward<B, N> for Affine {
     }
 }
 
-#[derive(Debug)]
-struct NormLayers;
+/// A step back that finds the gradients of all its parents at once, whichever of them are asked for.
+macro_rules! step {
+    ($name:ident of $parents:literal, $state:ty, |$kept:pat_param, $grad:ident| $gradients:expr) => {
+        #[derive(Debug)]
+        struct $name;
 
-impl<B: Engine> Backward<B, 3> for NormLayers {
-    type State = (FloatTensor<B>, FloatTensor<B>, FloatTensor<B>);
+        impl<B: Engine> Backward<B, $parents> for $name {
+            type State = $state;
 
-    fn backward(
-        self,
-        ops: Ops<Self::State, 3>,
-        grads: &mut Gradients,
-        _checkpointer: &mut Checkpointer,
-    ) {
-        let grad = grads.consume::<B>(&ops.node);
-        let (x, weight, statistics) = ops.state;
-        let gradients = B::norm_layers_gradients(&x, &weight, &grad, &statistics);
-        for (node, gradient) in ops.parents.into_iter().zip(gradients) {
-            if let Some(node) = node {
-                grads.register::<B>(node.id, gradient);
+            fn backward(
+                self,
+                ops: Ops<Self::State, $parents>,
+                grads: &mut Gradients,
+                _checkpointer: &mut Checkpointer,
+            ) {
+                let $grad = grads.consume::<B>(&ops.node);
+                let $kept = ops.state;
+                for (node, gradient) in ops.parents.into_iter().zip($gradients) {
+                    if let Some(node) = node {
+                        grads.register::<B>(node.id, gradient);
+                    }
+                }
             }
         }
-    }
+    };
 }
 
-#[derive(Debug)]
-struct Geglu;
-
-impl<B: Engine> Backward<B, 1> for Geglu {
-    type State = FloatTensor<B>;
-
-    fn backward(
-        self,
-        ops: Ops<Self::State, 1>,
-        grads: &mut Gradients,
-        _checkpointer: &mut Checkpointer,
-    ) {
-        let grad = grads.consume::<B>(&ops.node);
-        let [node] = ops.parents;
-        if let Some(node) = node {
-            grads.register::<B>(node.id, B::geglu_gradient(&ops.state, &grad));
-        }
+step!(
+    NormLayers of 3,
+    (FloatTensor<B>, FloatTensor<B>, FloatTensor<B>),
+    |(x, weight, statistics), grad| B::norm_layers_gradients(&x, &weight, &grad, &statistics)
+);
+step!(Geglu of 1, FloatTensor<B>, |x, grad| [B::geglu_gradient(&x, &grad)]);
+step!(
+    Attend of 3,
+    ([FloatTensor<B>; 3], FloatTensor<B>, FloatTensor<B>),
+    |(inputs, output, log_sums), grad| {
+        B::attend_gradients(inputs.each_ref(), &output, &log_sums, &grad)
     }
-}
-
-#[derive(Debug)]
-struct Attend;
-
-impl<B: Engine> Backward<B, 3> for Attend {
-    type State = ([FloatTensor<B>; 3], FloatTensor<B>, FloatTensor<B>);
-
-    fn backward(
-        self,
-        ops: Ops<Self::State, 3>,
-        grads: &mut Gradients,
-        _checkpointer: &mut Checkpointer,
-    ) {
-        let grad = grads.consume::<B>(&ops.node);
-        let (inputs, output, log_sums) = ops.state;
-        let gradients = B::attend_gradients(inputs.each_ref(), &output, &log_sums, &grad);
-        for (node, gradient) in ops.parents.into_iter().zip(gradients) {
-            if let Some(node) = node {
-                grads.register::<B>(node.id, gradient);
-            }
-        }
-    }
-}
-
-#[derive(Debug)]
-struct Join;
-
-impl<B: Engine> Backward<B, 2> for Join {
-    type State = usize;
-
-    fn backward(
-        self,
-        ops: Ops<Self::State, 2>,
-        grads: &mut Gradients,
-        _checkpointer: &mut Checkpointer,
-    ) {
-        let grad = grads.consume::<B>(&ops.node);
-        for (node, part) in ops.parents.into_iter().zip(B::part(&grad, ops.state)) {
-            if let Some(node) = node {
-                grads.register::<B>(node.id, part);
-            }
-        }
-    }
-}
-
-#[derive(Debug)]
-struct RepeatPixels;
-
-impl<B: Engine> Backward<B, 1> for RepeatPixels {
-    type State = [usize; 2];
-
-    fn backward(
-        self,
-        ops: Ops<Self::State, 1>,
-        grads: &mut Gradients,
-        _checkpointer: &mut Checkpointer,
-    ) {
-        let grad = grads.consume::<B>(&ops.node);
-        let [node] = ops.parents;
-        if let Some(node) = node {
-            grads.register::<B>(node.id, B::sum_pixels(&grad, ops.state));
-        }
-    }
-}
+);
+step!(Join of 2, usize, |channels, grad| B::part(&grad, channels));
+step!(RepeatPixels of 1, [usize; 2], |size, grad| [B::sum_pixels(&grad, size)]);

@@ -106,15 +106,20 @@ pub fn group_norm(
     })
 }
 
+/// `x` [.., D] as rows [R, D], and the sizes it had.
+fn rows<const D: usize>(x: Tensor<D>) -> (Tensor<2>, [usize; D]) {
+    let shape = x.dims();
+    let rows = shape[..D - 1].iter().product();
+    (x.reshape([rows, shape[D - 1]]), shape)
+}
+
 /// `x` [.., in] times the transpose of `weight` [out, in], plus `bias` `[out]`.
 pub fn affine<const D: usize>(
     x: Tensor<D>,
     weight: Tensor<2>,
     bias: Option<Tensor<1>>,
 ) -> Tensor<D> {
-    let mut shape = x.dims();
-    let rows = shape[..D - 1].iter().product();
-    let x: Tensor<2> = x.reshape([rows, shape[D - 1]]);
+    let (x, mut shape) = rows(x);
     shape[D - 1] = weight.dims()[0];
     let (x, weight) = (x.into_dispatch(), weight.into_dispatch());
     let out = match bias {
@@ -131,18 +136,14 @@ pub fn layer_norm<const D: usize>(
     bias: Tensor<1>,
     epsilon: f64,
 ) -> Tensor<D> {
-    let shape = x.dims();
-    let rows = shape[..D - 1].iter().product();
-    let x: Tensor<2> = x.reshape([rows, shape[D - 1]]);
+    let (x, shape) = rows(x);
     let (x, weight, bias) = (x.into_dispatch(), weight.into_dispatch(), bias.into_dispatch());
     Tensor::<2>::from_dispatch(Dispatch::norm_layers(x, weight, bias, epsilon)).reshape(shape)
 }
 
 /// GEGLU (Shazeer 2020): the first half of `x` [.., 2 D] times the GELU of the second.
 pub fn geglu<const D: usize>(x: Tensor<D>) -> Tensor<D> {
-    let mut shape = x.dims();
-    let rows = shape[..D - 1].iter().product();
-    let x: Tensor<2> = x.reshape([rows, shape[D - 1]]);
+    let (x, mut shape) = rows(x);
     shape[D - 1] /= 2;
     Tensor::<2>::from_dispatch(Dispatch::geglu(x.into_dispatch())).reshape(shape)
 }

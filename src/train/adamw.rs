@@ -91,6 +91,12 @@ impl Norm {
         Self(norm)
     }
 
+    /// `taken` where the step was taken, `left_out` where it was not; waits for nothing.
+    pub fn choose<const D: usize>(&self, taken: Tensor<D>, left_out: Tensor<D>) -> Tensor<D> {
+        let is_taken = self.0.clone().is_finite().reshape([1; D]).expand(taken.shape());
+        left_out.mask_where(is_taken, taken)
+    }
+
     /// The number. Where it is none, the step was left out: weights, moments and average are as they were.
     pub fn read(&self) -> f64 {
         f64::from(self.0.clone().into_scalar::<f32>())

@@ -77,7 +77,7 @@ impl<T: Task> Procedure for Descent<'_, T> {
             ema_decay: task.ema_decay(plan.ema.decay_at(progress.step), progress),
         };
         let gradient_norm = learner.step(gradients, stride);
-        task.after_step(progress);
+        task.after_step(&gradient_norm, progress);
         Report { figures, gradient_norm, learning_rate }
     }
 

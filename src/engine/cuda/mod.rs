@@ -46,21 +46,12 @@ impl Engine for CubeBackend {
         let plan = requests::convolution(dims(&x), shape, geometry, x.dtype);
         let [height, width] = plan.size_out();
         let out = empty_image(&x, [plan.batch, plan.channels_out, height, width], x.dtype);
-        match bias {
-            Some(bias) => {
-                let bias = prepare(bias, Use::Flat, x.dtype);
-                let graph = Graph::Convolve(plan, Epilogue::Bias);
-                enqueue(&x, &[&x, kernel, &bias], &[&out], move |call| {
-                    call.runner.execute(&graph, call.at)
-                });
-            }
-            None => {
-                let graph = Graph::Convolve(plan, Epilogue::Plain);
-                enqueue(&x, &[&x, kernel], &[&out], move |call| {
-                    call.runner.execute(&graph, call.at)
-                });
-            }
-        }
+        let bias = bias.map(|bias| prepare(bias, Use::Flat, x.dtype));
+        let epilogue = if bias.is_some() { Epilogue::Bias } else { Epilogue::Plain };
+        let graph = Graph::Convolve(plan, epilogue);
+        let mut reads = vec![&x, kernel];
+        reads.extend(bias.as_ref());
+        enqueue(&x, &reads, &[&out], move |call| call.runner.execute(&graph, call.at));
         out
     }
 

@@ -71,6 +71,10 @@ pub(super) fn prepare(weight: &CubeTensor, purpose: Use, dtype: DType) -> CubeTe
         Use::Kernel => tensor::filter(weight, dtype),
         Use::Flat => tensor::cast(&tensor::dense(weight), dtype),
     };
+    // What is the weight itself needs no keeping, and would look as if somebody else held it.
+    if prepared.handle.memory.descriptor().id.value == key.0 {
+        return prepared;
+    }
     kept.entries.insert(key, Entry { weight: weight.clone(), prepared: prepared.clone() });
     if kept.entries.len() > kept.next_sweep {
         kept.sweep();

@@ -7,6 +7,7 @@ pub mod dino;
 use crate::data::{image::Gray, loader::Samples};
 use crate::models::{Compute, weights::StateDict};
 use crate::random::{Permutation, Stream};
+use crate::train::adamw::Norm;
 use anyhow::Result;
 use burn::{module::Module, tensor::Tensor};
 use std::sync::Arc;
@@ -59,8 +60,8 @@ pub trait Task {
         progress: Progress,
     ) -> Loss;
 
-    /// After the weights took a step.
-    fn after_step(&mut self, _progress: Progress) {}
+    /// After the weights took a step, or were left as they were: [`Norm::choose`] knows which.
+    fn after_step(&mut self, _norm: &Norm, _progress: Progress) {}
 
     /// Decay of the average at this step; `recipe` is what the recipe's `ema` says.
     fn ema_decay(&self, recipe: f64, _progress: Progress) -> f64 {

@@ -1,5 +1,6 @@
 //! The running mean of the teacher's scores.
 
+use crate::train::adamw::Norm;
 use burn::tensor::{Device, Tensor, TensorData};
 
 /// A running mean [1, K] of the teacher's scores (arXiv 2104.14294, equation 4), which moves when a step is taken, and
@@ -28,13 +29,11 @@ impl Center {
         self.ahead = Some(scores.sum_dim(0) / rows as f64);
     }
 
-    /// Moves to the mean of the noted scores, keeping `momentum` of what it was.
-    pub(super) fn follow(&mut self, momentum: f64) {
+    /// Moves to the mean of the noted scores, keeping `momentum` of what it was, if the step with this `norm` was taken.
+    pub(super) fn follow(&mut self, momentum: f64, norm: &Norm) {
         if let Some(ahead) = self.ahead.take() {
-            // Scores that are no numbers, of a step that was left out for it, move nothing.
-            let is_number = ahead.clone().is_finite();
-            let ahead = self.mean.clone().mask_where(is_number, ahead);
-            self.mean = self.mean.clone() * momentum + ahead * (1.0 - momentum);
+            let moved = self.mean.clone() * momentum + ahead * (1.0 - momentum);
+            self.mean = norm.choose(moved, self.mean.clone());
         }
     }
 }
@@ -52,7 +51,7 @@ mod tests {
         let mut center = Center::new(golden.tensor("center", &device));
         center.note(golden.tensor("teacher", &device));
         golden.assert_close("center", &center.mean, 1e-7);
-        center.follow(0.9);
+        center.follow(0.9, &Norm::new(Tensor::from_data([1.0], &Device::flex())));
         // A mean of ten numbers in f32.
         golden.assert_close("center_after", &center.mean, 1e-6);
     }

@@ -34,6 +34,7 @@ use crate::models::images::stack;
 use crate::models::weights::StateDict;
 use crate::models::{Compute, Init};
 use crate::random::Stream;
+use crate::train::adamw::Norm;
 use crate::train::learning_rate::cosine;
 use anyhow::{Context, Result};
 use burn::{
@@ -285,9 +286,9 @@ impl Task for DinoTask {
         Loss { total, parts }
     }
 
-    fn after_step(&mut self, _progress: Progress) {
+    fn after_step(&mut self, norm: &Norm, _progress: Progress) {
         if let Centering::Mean { momentum } = self.dino.centering {
-            self.center.follow(momentum);
+            self.center.follow(momentum, norm);
         }
     }
 
@@ -402,9 +403,9 @@ mod tests {
             let loss = losses.reduce(|sum, loss| sum + loss).unwrap();
             mean = f64::from(loss.clone().into_scalar::<f32>());
             gradient = gradients(&student, &loss.backward());
-            if is_taken {
-                task.after_step(progress);
-            }
+            // As the loop does it, which learns later than the task whether the step was taken.
+            let norm = if is_taken { 1.0 } else { f32::NAN };
+            task.after_step(&Norm::new(Tensor::from_data([norm], &task.device)), progress);
         }
         (task.state()["center"].try_to_vec().unwrap(), mean, gradient)
     }
