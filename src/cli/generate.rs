@@ -7,6 +7,7 @@ use crate::data::file;
 use crate::data::image::Gray;
 use crate::data::picture::{self, Contents, Provenance};
 use crate::device;
+use crate::diffusion::Guidance;
 use crate::interrupt;
 use crate::random::Stream;
 use crate::sample::generate::Request;
@@ -23,11 +24,12 @@ const BATCH: usize = 16;
 
 /// Draws `count` images for each file, guided by its embedding, into a new folder.
 pub(super) fn generate(args: &Generate) -> Result<u8> {
-    let sampler = Sampler::DpmSolver2M(DpmSolver2M { steps: args.steps });
+    let sampler = Sampler::DpmSolver2M(DpmSolver2M { steps: args.steps, ..Default::default() });
     if let Some(what) = sampler.check().into_iter().next() {
         return Err(BadArgument(format!("--{what}")).into());
     }
-    if !(args.guidance >= 0.0 && args.guidance.is_finite()) {
+    let guidance = Guidance::scale(args.guidance);
+    if !guidance.check().is_empty() {
         let what = format!("--guidance is {}; expected a number from 0 up", args.guidance);
         return Err(BadArgument(what).into());
     }
@@ -53,7 +55,7 @@ pub(super) fn generate(args: &Generate) -> Result<u8> {
         for batch in requests.chunks(BATCH) {
             watch.advance(0)?;
             let asked: Vec<Request> = batch.iter().map(|(.., request)| request.clone()).collect();
-            let drawn = generator.images(&asked, args.guidance)?;
+            let drawn = generator.images(&asked, &guidance)?;
             for ((name, number, Request { seed, .. }), pixels) in batch.iter().zip(drawn) {
                 let image = Gray { width: size, height: size, pixels };
                 let recipe = &model.recipe;

@@ -2,8 +2,9 @@
 
 use super::catalog::Entry;
 use super::store::Store;
-use crate::random::Draws;
+use crate::random::{Draws, Permutation, Stream};
 use anyhow::{Context, Result};
+use rayon::prelude::*;
 use std::sync::Arc;
 
 /// How the store names an image: by its content, so that another ingest of the same files finds it again.
@@ -11,23 +12,41 @@ pub fn key(entry: &Entry) -> i64 {
     i64::from_le_bytes(entry.hash[..8].try_into().expect("8 bytes of 32"))
 }
 
-/// One split's rows of a store, as training sees them: latents shifted and scaled to mean 0 and variance 1.
+/// Most rows that statistics are measured on: more would change the third digit at most.
+const MEASURED: usize = 10_000;
+
+/// What a condition's numbers never vary less than, as a share of all their variance: what hardly varies says nothing,
+/// and would be all rounding once it is divided by its deviation.
+const LEAST_VARIANCE: f64 = 1e-4;
+
+/// One split's rows of a store, as training sees them: latents shifted and scaled to mean 0 and variance 1, channel by
+/// channel.
 #[derive(Debug)]
 pub struct Latents {
     store: Arc<Store>,
     rows: Vec<u64>,
     latent_shape: [usize; 3],
     token_shape: [usize; 2],
-    scale: Scale,
+    scale: Arc<Scale>,
 }
 
-/// What turns raw latents into what the denoiser sees: (latent - mean) / std.
-#[derive(Debug, Clone, Copy, PartialEq, serde::Serialize, serde::Deserialize)]
+/// What turns raw latents into what the denoiser sees: (latent - mean) / std, channel by channel.
+#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct Scale {
-    /// Mean over the training split.
-    pub mean: f64,
-    /// Standard deviation over the training split, posterior noise included.
-    pub std: f64,
+    /// Mean of each channel over the training split.
+    pub mean: Vec<f64>,
+    /// Standard deviation of each channel over the training split, posterior noise included.
+    pub std: Vec<f64>,
+}
+
+/// How the condition's numbers are spread over the training split: mean and standard deviation of each number of each
+/// token, [N · d].
+#[derive(Debug, Clone, PartialEq)]
+pub struct TokenStatistics {
+    /// Their means.
+    pub mean: Vec<f32>,
+    /// Their standard deviations, all above 0.
+    pub std: Vec<f32>,
 }
 
 /// One image in the store.
@@ -39,7 +58,7 @@ pub struct Row {
     pub logvar: Vec<f32>,
     /// Condition tokens, [N · d].
     pub tokens: Vec<f32>,
-    scale: Scale,
+    scale: Arc<Scale>,
 }
 
 impl Latents {
@@ -60,11 +79,9 @@ impl Latents {
             token_shape: token_shape.try_into().ok().context("tokens must be [N, D]")?,
             store,
             rows,
-            scale: scale.unwrap_or(Scale { mean: 0.0, std: 1.0 }),
+            scale: Arc::new(Scale { mean: Vec::new(), std: Vec::new() }),
         };
-        if scale.is_none() {
-            latents.scale = latents.measure();
-        }
+        latents.scale = Arc::new(scale.unwrap_or_else(|| latents.measure()));
         Ok(latents)
     }
 
@@ -89,8 +106,8 @@ impl Latents {
     }
 
     /// What the latents are shifted and scaled by.
-    pub fn scale(&self) -> Scale {
-        self.scale
+    pub fn scale(&self) -> &Scale {
+        &self.scale
     }
 
     /// The image at `index` below `len`.
@@ -104,7 +121,7 @@ impl Latents {
             mean: read("mean"),
             logvar: read("logvar"),
             tokens: read("tokens"),
-            scale: self.scale,
+            scale: self.scale.clone(),
         }
     }
 
@@ -115,20 +132,77 @@ impl Latents {
             .expect("the columns were there when it was opened")
     }
 
+    /// How the condition's numbers are spread.
+    pub fn token_statistics(&self) -> TokenStatistics {
+        let [num_tokens, width] = self.token_shape;
+        let moments = self.moments(num_tokens * width, |index| {
+            let squared = |value: f32| [f64::from(value), f64::from(value).powi(2)];
+            self.tokens(index).into_iter().map(squared).collect()
+        });
+        let mut statistics = TokenStatistics { mean: Vec::new(), std: Vec::new() };
+        for token in moments.chunks(width) {
+            let variance = token.iter().map(|(_, variance)| variance).sum::<f64>() / width as f64;
+            let least = (LEAST_VARIANCE * variance).max(1e-12);
+            statistics.mean.extend(token.iter().map(|(mean, _)| *mean as f32));
+            statistics.std.extend(token.iter().map(|(_, of_it)| (of_it + least).sqrt() as f32));
+        }
+        statistics
+    }
+
     fn measure(&self) -> Scale {
-        let (mut count, mut sum, mut squares) = (0.0, 0.0, 0.0);
-        for index in 0..self.len() {
+        let [channels, height, width] = self.latent_shape;
+        let area = height * width;
+        let moments = self.moments(channels, |index| {
             let Row { mean, logvar, .. } = self.row(index);
-            for (mean, logvar) in mean.iter().zip(&logvar) {
-                let mean = f64::from(*mean);
-                count += 1.0;
-                sum += mean;
-                squares += mean * mean + f64::from(*logvar).exp();
+            let channel = |(means, logvars): (&[f32], &[f32])| {
+                let mut sums = [0.0; 2];
+                for (mean, logvar) in means.iter().zip(logvars) {
+                    let mean = f64::from(*mean);
+                    sums[0] += mean;
+                    sums[1] += mean * mean + f64::from(*logvar).exp();
+                }
+                sums.map(|sum| sum / area as f64)
+            };
+            mean.chunks(area).zip(logvar.chunks(area)).map(channel).collect()
+        });
+        let (mean, variance): (Vec<f64>, Vec<f64>) = moments.into_iter().unzip();
+        Scale { mean, std: variance.into_iter().map(|it| it.max(1e-12).sqrt()).collect() }
+    }
+
+    /// Mean and variance of `count` numbers, whose first and second moments in a row `of_row` gives; over all rows or,
+    /// where there are many, over some that are always the same.
+    fn moments(
+        &self,
+        count: usize,
+        of_row: impl Fn(usize) -> Vec<[f64; 2]> + Sync,
+    ) -> Vec<(f64, f64)> {
+        let order = Permutation::new(self.len() as u64, Stream::new(0, "latents/statistics"), 0);
+        let mut rows: Vec<usize> =
+            (0..self.len().min(MEASURED) as u64).map(|at| order.apply(at) as usize).collect();
+        rows.sort_unstable();
+        let mut sums = vec![[0.0; 2]; count];
+        // Summed in the order of the rows, so that threads change nothing.
+        for batch in rows.chunks(256) {
+            let found: Vec<Vec<[f64; 2]>> = batch.par_iter().map(|&row| of_row(row)).collect();
+            for row in found {
+                for (sum, of_row) in sums.iter_mut().zip(row) {
+                    *sum = [sum[0] + of_row[0], sum[1] + of_row[1]];
+                }
             }
         }
-        let mean = sum / f64::max(count, 1.0);
-        let variance = squares / f64::max(count, 1.0) - mean * mean;
-        Scale { mean, std: variance.max(1e-12).sqrt() }
+        let rows = rows.len().max(1) as f64;
+        let moments = sums.into_iter().map(|[first, second]| {
+            let mean = first / rows;
+            (mean, (second / rows - mean * mean).max(0.0))
+        });
+        moments.collect()
+    }
+}
+
+impl Scale {
+    /// One mean and one standard deviation for all of `channels`.
+    pub fn same(channels: usize, mean: f64, std: f64) -> Self {
+        Self { mean: vec![mean; channels], std: vec![std; channels] }
     }
 }
 
@@ -136,9 +210,12 @@ impl Row {
     /// A draw from the posterior, shifted and scaled.
     pub fn sample(&self, draws: &mut Draws) -> Vec<f32> {
         let mut noise = draws.normals(self.mean.len());
-        for ((value, mean), logvar) in noise.iter_mut().zip(&self.mean).zip(&self.logvar) {
-            let latent = f64::from(*mean) + (0.5 * f64::from(*logvar)).exp() * f64::from(*value);
-            *value = ((latent - self.scale.mean) / self.scale.std) as f32;
+        let area = self.mean.len() / self.scale.mean.len();
+        for (at, value) in noise.iter_mut().enumerate() {
+            let (mean, logvar) = (f64::from(self.mean[at]), f64::from(self.logvar[at]));
+            let latent = mean + (0.5 * logvar).exp() * f64::from(*value);
+            let channel = at / area;
+            *value = ((latent - self.scale.mean[channel]) / self.scale.std[channel]) as f32;
         }
         noise
     }

@@ -10,7 +10,12 @@ pub mod objective;
 pub mod schedule;
 pub mod weighting;
 
-pub use {objective::Objective, schedule::Schedule, weighting::Weighting};
+pub use {
+    guidance::Guidance,
+    objective::Objective,
+    schedule::{Schedule, Spacing},
+    weighting::Weighting,
+};
 
 use crate::faults::within;
 use serde::{Deserialize, Serialize};

@@ -29,6 +29,7 @@ impl Recipe {
         self.check_header(&mut faults);
         faults.extend(within("data", self.data.check(data_root)));
         self.check_condition(&mut faults);
+        self.check_guidance(&mut faults);
         for (network, learns, train) in [
             ("encoder", &self.encoder.learns, &self.encoder.train),
             ("autoencoder", &self.autoencoder.learns, &self.autoencoder.train),
@@ -97,6 +98,21 @@ impl Recipe {
         }
     }
 
+    /// Autoguidance is by a checkpoint that the training keeps.
+    fn check_guidance(&self, faults: &mut Vec<String>) {
+        let Some(train) = &self.denoiser.train else { return };
+        for (number, strategy) in self.sample.iter().enumerate() {
+            if let Some(images) = strategy.guidance().milestone()
+                && !train.milestones.contains(&images)
+            {
+                faults.push(format!(
+                    "sample[{number}].guidance.images is {images}; expected one of denoiser.train.milestones ({:?})",
+                    train.milestones
+                ));
+            }
+        }
+    }
+
     fn check_condition(&self, faults: &mut Vec<String>) {
         let dropout = self.condition.dropout;
         let is_share = (0.0..1.0).contains(&dropout);
@@ -111,6 +127,12 @@ impl Recipe {
                 EncoderFrom::Folder { .. } => "the encoder in encoder.from.path has no registers",
             };
             faults.push(format!("condition.tokens is ClassAndRegisters, but {place}"));
+        }
+        if let Tokens::ClassAndGrid(grid) = self.condition.tokens {
+            let patches = networks.input.side / networks.encoder.config().patch_size().max(1);
+            let divides = grid > 0 && patches.is_multiple_of(grid);
+            let expected = format!("a divisor of {patches}, the encoder's patches to a side");
+            faults.extend(demand(divides, "condition.tokens.ClassAndGrid", grid, &expected));
         }
         let Network::Trained(Training { config, start, task, train }) = &networks.encoder else {
             return;

@@ -290,5 +290,6 @@ pub fn num_tokens(tokens: Tokens, registers: usize) -> usize {
         Tokens::Class => 1,
         Tokens::ClassAndRegisters => 1 + registers,
         Tokens::ClassAndMean => 2,
+        Tokens::ClassAndGrid(grid) => 1 + grid * grid,
     }
 }

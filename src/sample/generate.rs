@@ -1,24 +1,27 @@
 //! From noise and condition tokens to images.
 
-use super::sampler::{Sampler, starting_noise};
+use super::sampler::{Answer, Sampler, fresh_noise, starting_noise};
 use crate::data::latents::Scale;
-use crate::diffusion::{Diffusion, guidance};
+use crate::diffusion::guidance::{self, Guidance};
+use crate::diffusion::{Diffusion, Objective};
 use crate::models::autoencoder::Autoencoder;
 use crate::models::denoiser::Denoiser;
 use crate::models::images::to_images;
-use anyhow::Result;
+use anyhow::{Context, Result};
 use burn::tensor::{Device, Tensor, TensorData};
 
 /// Everything that turns a seed and a condition into an image.
 pub struct Generator<'a> {
     /// The averaged weights.
     pub denoiser: &'a Denoiser,
+    /// The same at earlier images, for autoguidance.
+    pub weaker: &'a [(u64, Denoiser)],
     /// Makes images of latents.
     pub autoencoder: &'a Autoencoder,
     /// As it was trained.
     pub diffusion: &'a Diffusion,
     /// As the denoiser saw latents.
-    pub scale: Scale,
+    pub scale: &'a Scale,
     /// Channels, height, width of a latent.
     pub latent_shape: [usize; 3],
     /// Tokens and their width.
@@ -39,18 +42,28 @@ pub struct Request {
 }
 
 impl Generator<'_> {
-    /// One grey image in [0, 1] per request, row by row. `guidance` 1 means none.
-    pub fn images(&self, requests: &[Request], guidance: f64) -> Result<Vec<Vec<f32>>> {
+    /// One grey image in [0, 1] per request, row by row.
+    pub fn images(&self, requests: &[Request], guidance: &Guidance) -> Result<Vec<Vec<f32>>> {
         Ok(to_images(self.decoded(requests, guidance)?)?)
     }
 
     /// The decoder's float output [B, C, H, W] in about [-1, 1].
-    pub fn decoded(&self, requests: &[Request], guidance: f64) -> Result<Tensor<4>> {
+    pub fn decoded(&self, requests: &[Request], guidance: &Guidance) -> Result<Tensor<4>> {
         let latents = self.latents(requests, guidance)?;
-        Ok(self.autoencoder.decode(latents * self.scale.std + self.scale.mean))
+        Ok(self.autoencoder.decode(self.raw(latents)))
     }
 
-    fn latents(&self, requests: &[Request], guidance: f64) -> Result<Tensor<4>> {
+    /// Latents [B, C, h, w] as the autoencoder knows them.
+    fn raw(&self, latents: Tensor<4>) -> Tensor<4> {
+        let channels = |values: &[f64]| {
+            let values: Vec<f32> = values.iter().map(|&value| value as f32).collect();
+            let data = TensorData::new(values, [1, self.latent_shape[0], 1, 1]);
+            Tensor::<4>::from_data(data, self.device)
+        };
+        latents * channels(&self.scale.std) + channels(&self.scale.mean)
+    }
+
+    fn latents(&self, requests: &[Request], guidance: &Guidance) -> Result<Tensor<4>> {
         let batch = requests.len();
         let [num_tokens, token_width] = self.token_shape;
         let seeds: Vec<u64> = requests.iter().map(|request| request.seed).collect();
@@ -67,20 +80,95 @@ impl Generator<'_> {
             TensorData::new(tokens, [batch, num_tokens, token_width]),
             self.device,
         );
-        let schedule = &self.diffusion.schedule;
-        let mut denoise = |noisy: Tensor<4>, t: f64| -> Result<Tensor<4>> {
-            let timesteps = vec![schedule.timestep(t); batch];
-            let predict = |keep: &[bool]| {
-                self.denoiser.forward(noisy.clone(), &timesteps, tokens.clone(), keep)
+        let (schedule, objective) = (&self.diffusion.schedule, self.diffusion.objective);
+        let weaker = self.weaker_for(guidance)?;
+        let mut denoise = |noisy: Tensor<4>, t: f64| -> Result<Answer> {
+            let asked = Asked {
+                noisy,
+                timestep: schedule.timestep(t),
+                tokens: tokens.clone(),
+                keep: &keep,
             };
-            let mut prediction = predict(&keep);
-            if guidance != 1.0 {
-                prediction = guidance::guide(prediction, predict(&vec![false; batch]), guidance);
-            }
-            let (alpha, sigma) = schedule.alpha_sigma(t);
-            let (alpha, sigma) = (vec![alpha; batch], vec![sigma; batch]);
-            Ok(self.diffusion.objective.clean(prediction, noisy, &alpha, &sigma))
+            let at = Level { objective, levels: schedule.alpha_sigma(t), batch };
+            Ok(match guidance {
+                _ if !guidance.is_on(t) => at.clean(asked.of(self.denoiser), asked.noisy).into(),
+                Guidance::None => unreachable!("it is never on"),
+                Guidance::Scale(guidance::Scale { scale, rescale, .. }) => {
+                    let [with, without] = asked.with_and_without(self.denoiser);
+                    let guided = guidance::guide(with.clone(), without, *scale);
+                    at.clean(guidance::rescaled(guided, with, *rescale), asked.noisy).into()
+                }
+                Guidance::Auto(guidance::Auto { scale, .. }) => {
+                    let weaker = asked.of(weaker.expect("found above"));
+                    let guided = guidance::guide(asked.of(self.denoiser), weaker, *scale);
+                    at.clean(guided, asked.noisy).into()
+                }
+                Guidance::PlusPlus(guidance::PlusPlus { scale }) => {
+                    let [with, without] = asked.with_and_without(self.denoiser);
+                    let [with, without] =
+                        [with, without].map(|it| at.clean(it, asked.noisy.clone()));
+                    let noise = at.noise(without.clone(), asked.noisy);
+                    Answer { clean: guidance::guide(with, without, *scale), noise: Some(noise) }
+                }
+            })
         };
-        self.sampler.sample(schedule, noise, &mut denoise)
+        let mut fresh = fresh_noise(&seeds, self.latent_shape, self.device);
+        self.sampler.sample(schedule, noise, &mut fresh, &mut denoise)
+    }
+
+    /// The weaker denoiser that `guidance` asks for, if it does.
+    fn weaker_for(&self, guidance: &Guidance) -> Result<Option<&Denoiser>> {
+        let Guidance::Auto(guidance::Auto { images, .. }) = guidance else { return Ok(None) };
+        let found = self.weaker.iter().find(|(seen, _)| seen == images);
+        let (_, weaker) =
+            found.with_context(|| format!("there is no denoiser at {images} images"))?;
+        Ok(Some(weaker))
+    }
+}
+
+/// What a denoiser is asked in one step.
+struct Asked<'a> {
+    noisy: Tensor<4>,
+    timestep: f64,
+    tokens: Tensor<3>,
+    keep: &'a [bool],
+}
+
+impl Asked<'_> {
+    /// What `denoiser` predicts, guided.
+    fn of(&self, denoiser: &Denoiser) -> Tensor<4> {
+        let timesteps = vec![self.timestep; self.keep.len()];
+        denoiser.forward(self.noisy.clone(), &timesteps, self.tokens.clone(), self.keep)
+    }
+
+    /// What it predicts guided, and by the null condition, both in one batch.
+    fn with_and_without(&self, denoiser: &Denoiser) -> [Tensor<4>; 2] {
+        let batch = self.keep.len();
+        let twice = vec![self.timestep; 2 * batch];
+        let keep: Vec<bool> = self.keep.iter().copied().chain(vec![false; batch]).collect();
+        let noisy = Tensor::cat(vec![self.noisy.clone(); 2], 0);
+        let tokens = Tensor::cat(vec![self.tokens.clone(); 2], 0);
+        let both = denoiser.forward(noisy, &twice, tokens, &keep);
+        [0, batch].map(|first| both.clone().narrow(0, first, batch))
+    }
+}
+
+/// The noise of one step.
+struct Level {
+    objective: Objective,
+    levels: (f64, f64),
+    batch: usize,
+}
+
+impl Level {
+    /// The images that `prediction` means.
+    fn clean(&self, prediction: Tensor<4>, noisy: Tensor<4>) -> Tensor<4> {
+        let (alpha, sigma) = (vec![self.levels.0; self.batch], vec![self.levels.1; self.batch]);
+        self.objective.clean(prediction, noisy, &alpha, &sigma)
+    }
+
+    /// The noise beside `clean` in `noisy`.
+    fn noise(&self, clean: Tensor<4>, noisy: Tensor<4>) -> Tensor<4> {
+        (noisy - clean.mul_scalar(self.levels.0)).div_scalar(self.levels.1)
     }
 }

@@ -46,9 +46,10 @@ impl Model {
     pub fn generator(&self, sampler: Sampler) -> Generator<'_> {
         Generator {
             denoiser: &self.denoiser,
+            weaker: &[],
             autoencoder: &self.autoencoder,
             diffusion: &self.diffusion,
-            scale: self.scale,
+            scale: &self.scale,
             latent_shape: self.latent_shape,
             token_shape: self.token_shape,
             sampler,

@@ -9,6 +9,7 @@ use crate::data::image::Gray;
 use crate::data::latents::Latents;
 use crate::data::picture::{self, Contents, Provenance};
 use crate::data::radiographs::Radiographs;
+use crate::diffusion::Guidance;
 use crate::random::Stream;
 use crate::telemetry::Watch;
 use anyhow::{Context, Result};
@@ -17,7 +18,7 @@ use serde::{Deserialize, Serialize};
 use std::{collections::BTreeMap, fs, path::Path};
 
 /// Raised when the same recipe would draw other images or write another table.
-pub const VERSION: u32 = 2;
+pub const VERSION: u32 = 3;
 
 /// The table's file name.
 pub const TABLE: &str = "samples.csv";
@@ -42,8 +43,10 @@ pub struct SampleRow {
     pub weight: Option<f64>,
     /// Seed of the noise.
     pub seed: u64,
-    /// Strength of the condition.
-    pub guidance: f64,
+    /// In which way its condition guided.
+    pub guidance: String,
+    /// How strongly: 1 is the condition as it is.
+    pub guidance_scale: f64,
     /// Findings that are present, `|` between them.
     pub labels_present: String,
     /// Findings that are absent.
@@ -157,7 +160,7 @@ fn strategy_seed(seed: u64, number: usize) -> u64 {
 fn row(
     file: String,
     origin: &Origin,
-    guidance: f64,
+    guidance: &Guidance,
     entries: &[Entry],
     patient_group: usize,
 ) -> SampleRow {
@@ -182,7 +185,8 @@ fn row(
         source_2: origin.sources.get(1).map(|&at| key(at)),
         weight: origin.weight,
         seed: origin.seed,
-        guidance,
+        guidance: guidance.name().to_owned(),
+        guidance_scale: guidance.strength(),
         labels_present: with(Label::Present),
         labels_absent: with(Label::Absent),
         patient_group,

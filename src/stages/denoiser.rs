@@ -2,8 +2,9 @@
 
 use super::trained::{Pass, TrainingStage, Trains};
 use super::{Cost, DENOISER, ENCODE, Made, Run, hasher, text};
-use crate::data::latents::{Latents, Scale};
+use crate::data::latents::Latents;
 use crate::data::picture;
+use crate::diffusion::Guidance;
 use crate::models::weights::num_parameters;
 use crate::recipe::resolve::Start;
 use crate::sample::generate::{Generator, Request};
@@ -50,6 +51,7 @@ impl Trains for Denoiser {
     fn make(&self, run: &Run, inputs: &str) -> Result<Made> {
         let training = training(run);
         let (learned, held_out) = run.latents()?;
+        let of_learned = learned.clone();
         let mut task = DenoiserTask {
             network: run.networks.denoiser.config.clone(),
             diffusion: run.networks.denoiser.task.clone(),
@@ -62,7 +64,7 @@ impl Trains for Denoiser {
             batch_size: training.measuring_batch(),
         };
         let data = run.output(ENCODE).expect("encode was walked first");
-        training.make(inputs, &data, &mut task, || run.fresh_denoiser())
+        training.make(inputs, &data, &mut task, || run.fresh_denoiser(&of_learned))
     }
 }
 
@@ -75,14 +77,15 @@ fn painter(run: &Run, valid: &Arc<Latents>) -> Result<Painter> {
     let autoencoder = run.autoencoder()?;
     let (valid, radiographs) = (valid.clone(), run.encoded()?.valid.clone());
     let (diffusion, device) = (run.networks.denoiser.task.clone(), run.place.device.clone());
-    let scale: Scale = valid.scale();
+    let scale = valid.scale().clone();
     Ok(Box::new(move |denoiser| {
         let count = radiographs.len().min(8);
         let generator = Generator {
             denoiser,
+            weaker: &[],
             autoencoder: &autoencoder,
             diffusion: &diffusion,
-            scale,
+            scale: &scale,
             latent_shape: valid.latent_shape(),
             token_shape: valid.token_shape(),
             sampler: Sampler::Ddim(Ddim { steps: 20, ..Ddim::default() }),
@@ -91,7 +94,7 @@ fn painter(run: &Run, valid: &Arc<Latents>) -> Result<Painter> {
         let requests: Vec<Request> = (0..count)
             .map(|at| Request { tokens: Some(valid.tokens(at)), seed: at as u64 })
             .collect();
-        let drawn = generator.images(&requests, 1.0)?;
+        let drawn = generator.images(&requests, &Guidance::None)?;
         let mut tiles = Vec::new();
         for (at, image) in drawn.into_iter().enumerate() {
             tiles.push(radiographs.tile(at)?);

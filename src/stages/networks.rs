@@ -1,7 +1,7 @@
 //! Networks that are ready to use: trained by the run, or opened from the folders its recipe names.
 
 use super::{AUTOENCODER, Cost, DENOISER, ENCODER, Run};
-use crate::data::latents::Scale;
+use crate::data::latents::{Latents, Scale, TokenStatistics};
 use crate::models::Init;
 use crate::models::autoencoder::{
     Autoencoder, AutoencoderConfig, AutoencoderKl, AutoencoderKlConfig,
@@ -17,6 +17,7 @@ use crate::train::task::autoencoder::KlLoss;
 use crate::train::task::dino::{Dino, Distilled};
 use anyhow::{Context, Result};
 use burn::module::Module;
+use std::collections::BTreeSet;
 
 /// What `check` says of a network that the recipe gives.
 pub(super) fn given_cost(weights: &Pinned, parameters: usize) -> Result<Cost> {
@@ -113,13 +114,15 @@ impl Run {
         }
     }
 
-    /// How the denoiser sees latents, if the autoencoder's folder says so; measured otherwise.
+    /// How the denoiser sees latents, if it is a pretrained one, which has seen them as the autoencoder's folder says;
+    /// measured otherwise.
     pub(super) fn latent_scale(&self) -> Option<Scale> {
-        match &self.networks.autoencoder {
-            Network::Trained(_) => None,
-            Network::Given { config, .. } => {
-                Some(Scale { mean: config.shift_factor(), std: 1.0 / config.scaling_factor() })
+        match (&self.networks.autoencoder, &self.networks.denoiser.start) {
+            (Network::Given { config, .. }, Start::Pretrained { .. }) => {
+                let (mean, std) = config.latent_statistics();
+                Some(Scale { mean, std })
             }
+            _ => None,
         }
     }
 
@@ -129,8 +132,16 @@ impl Run {
         self.averaged(DENOISER, config.init(&mut self.init("denoiser").deferred()).no_grad())
     }
 
-    /// The denoiser before its first step here: its U-Net from the recipe's folder, if it names one.
-    pub(super) fn fresh_denoiser(&self) -> Result<Denoiser> {
+    /// The denoiser before its first step here: its U-Net from the recipe's folder, if it names one. Its condition
+    /// expects the tokens of `latents`.
+    pub(super) fn fresh_denoiser(&self, latents: &Latents) -> Result<Denoiser> {
+        let TokenStatistics { mean, std } = latents.token_statistics();
+        let mut denoiser = self.untrained_denoiser()?;
+        denoiser.condition = denoiser.condition.standardised(mean, std);
+        Ok(denoiser)
+    }
+
+    fn untrained_denoiser(&self) -> Result<Denoiser> {
         let Training { config, start, .. } = &self.networks.denoiser;
         match start {
             Start::Random => Ok(config.init(&mut self.init("denoiser"))),
@@ -141,6 +152,21 @@ impl Run {
                 Ok(Denoiser { unet, condition })
             }
         }
+    }
+
+    /// The averaged denoiser at the milestones that the recipe's strategies are guided by.
+    pub(super) fn weaker_denoisers(&self) -> Result<Vec<(u64, Denoiser)>> {
+        let Training { config, train, .. } = &self.networks.denoiser;
+        let wanted: BTreeSet<u64> =
+            self.recipe.sample.iter().filter_map(|it| it.guidance().milestone()).collect();
+        let at = |images| {
+            let folder =
+                checkpoint::milestone(&self.stage_folder(DENOISER), images, train.batch_size)?;
+            let fresh = config.init(&mut self.init("denoiser").deferred()).no_grad();
+            let state = checkpoint::weights(&folder, "ema")?;
+            Ok((images, weights::consume_state_dict(fresh, state)?))
+        };
+        wanted.into_iter().map(at).collect()
     }
 
     fn averaged<M: Module>(&self, stage: &str, fresh: M) -> Result<M> {

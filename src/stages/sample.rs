@@ -38,8 +38,8 @@ impl Stage for Sample {
 
     fn cost(&self, run: &Run) -> Result<Cost> {
         let evaluations = |strategy: &Strategy| {
-            let passes = if strategy.guidance() == 1.0 { 1 } else { 2 };
-            (strategy.images() * strategy.sampler().num_evaluations() * passes) as f64
+            let schedule = &run.networks.denoiser.task.schedule;
+            (strategy.images() * strategy.num_evaluations(schedule)) as f64
         };
         let (strategies, size) = (&run.recipe.sample, run.recipe.data.size);
         let mut init = run.init("plan").deferred();
@@ -62,7 +62,9 @@ impl Stage for Sample {
             .with_context(|| format!("cannot create {}", partial.display()))?;
         let (train, _) = run.latents()?;
         let (denoiser, autoencoder) = (run.denoiser()?, run.autoencoder()?);
+        let weaker = run.weaker_denoisers()?;
         let mut generator = run.generator(&denoiser, &autoencoder, &train);
+        generator.weaker = &weaker;
         let sources = Sources { radiographs: &run.encoded()?.train, latents: &train };
         let images = run.recipe.sample.iter().map(Strategy::images).sum::<usize>() as u64;
         stage::run(
@@ -92,10 +94,11 @@ impl Run {
         &'a self,
         denoiser: &'a Denoiser,
         autoencoder: &'a Autoencoder,
-        latents: &Latents,
+        latents: &'a Latents,
     ) -> Generator<'a> {
         Generator {
             denoiser,
+            weaker: &[],
             autoencoder,
             diffusion: &self.networks.denoiser.task,
             scale: latents.scale(),

@@ -4,6 +4,7 @@
 //! several learners puts their names before) and `state.json` with counters, configuration and recipe. Written through [`crate::artifact`], so a reader
 //! finds all of it, verified, or none.
 
+use super::Train;
 use crate::artifact;
 use crate::data::loader::LoaderState;
 use crate::models::weights::StateDict;
@@ -114,8 +115,8 @@ pub struct Checkpoint {
     pub parts: Parts,
 }
 
-/// Saves a checkpoint in `stage`, then removes all but the newest `keep`.
-pub fn save(checkpoint: &Checkpoint, stage: &Path, keep: usize) -> Result<PathBuf> {
+/// Saves a checkpoint in `stage`, then removes all but the newest ones and the milestones of `plan`.
+pub fn save(checkpoint: &Checkpoint, stage: &Path, plan: &Train) -> Result<PathBuf> {
     let folder = stage.join(format!("checkpoint-{:012}", checkpoint.header.images_seen));
     artifact::write_folder(&folder, |temporary| -> Result<()> {
         for (name, state) in &checkpoint.parts.0 {
@@ -125,7 +126,8 @@ pub fn save(checkpoint: &Checkpoint, stage: &Path, keep: usize) -> Result<PathBu
         fs::write(temporary.join("state.json"), header)?;
         Ok(())
     })?;
-    for old in list(stage)?.into_iter().skip(keep.max(2)) {
+    let is_spared = |folder: &PathBuf| images_of(folder).is_some_and(|it| plan.is_milestone(it));
+    for old in list(stage)?.into_iter().skip(plan.keep.max(2)).filter(|it| !is_spared(it)) {
         // A checkpoint that cannot be removed costs disk, not the run.
         if let Err(error) = fs::remove_dir_all(&old) {
             tracing::warn!(path = %old.display(), %error, "cannot remove an old checkpoint");
@@ -159,6 +161,27 @@ pub fn newest(stage: &Path) -> Result<Option<PathBuf>> {
         });
     }
     Ok(None)
+}
+
+/// The checkpoint in `stage` that was made at the milestone `images`, by steps of `batch_size`.
+///
+/// # Errors
+///
+/// When there is none, or it is damaged.
+pub fn milestone(stage: &Path, images: u64, batch_size: usize) -> Result<PathBuf> {
+    let reached = images..images + batch_size as u64;
+    let found = list(stage)?
+        .into_iter()
+        .find(|folder| images_of(folder).is_some_and(|it| reached.contains(&it)));
+    let folder = found.with_context(|| {
+        format!(
+            "{} has no checkpoint at {images} images; it is kept where train.milestones names it before the training \
+             gets there",
+            stage.display()
+        )
+    })?;
+    artifact::verify(&folder)?;
+    Ok(folder)
 }
 
 /// Reads the counters and configuration of the checkpoint in `folder`.
@@ -212,13 +235,16 @@ pub fn list(stage: &Path) -> Result<Vec<PathBuf>> {
     };
     let mut found: Vec<PathBuf> = entries
         .filter_map(|entry| Some(entry.ok()?.path()))
-        .filter(|path| {
-            let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-            let digits = name.strip_prefix("checkpoint-").unwrap_or_default();
-            digits.len() == 12 && digits.bytes().all(|byte| byte.is_ascii_digit())
-        })
+        .filter(|path| images_of(path).is_some())
         .collect();
     found.sort();
     found.reverse();
     Ok(found)
+}
+
+/// Images seen, by the name of a checkpoint's folder; `None` where it is none.
+fn images_of(folder: &Path) -> Option<u64> {
+    let digits = folder.file_name()?.to_str()?.strip_prefix("checkpoint-")?;
+    let is_number = digits.len() == 12 && digits.bytes().all(|byte| byte.is_ascii_digit());
+    is_number.then(|| digits.parse().ok())?
 }

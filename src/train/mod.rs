@@ -195,7 +195,7 @@ pub fn run_procedure<P: Procedure>(procedure: &mut P, setup: &Setup) -> Result<D
             let from = Provenance { contents, recipe: &setup.name, seed: setup.seed };
             picture::write(&path, &sheet, &from)?;
         }
-        if is_due(plan.save_every) || is_last {
+        if is_due(plan.save_every) || plan.is_milestone(seen) || is_last {
             metrics.sync()?;
             average.settle();
             counters.skipped_steps += average.take_skipped();
@@ -264,8 +264,7 @@ impl Counters {
         };
         let mut parts = Parts::default();
         procedure.save(&mut parts);
-        let saved =
-            checkpoint::save(&Checkpoint { header, parts }, &setup.folder, setup.section.keep);
+        let saved = checkpoint::save(&Checkpoint { header, parts }, &setup.folder, &setup.section);
         let folder =
             saved.context("the checkpoint could not be saved; the one before it is untouched")?;
         tracing::debug!(path = %folder.display(), "saved");

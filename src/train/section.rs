@@ -38,6 +38,8 @@ pub struct Train {
     pub save_every: u64,
     /// Checkpoints kept, at least 2.
     pub keep: usize,
+    /// Images at which a checkpoint is made and kept for good, beside the newest: autoguidance is by one of them.
+    pub milestones: Vec<u64>,
     /// Steps in a row with a gradient that is not finite before the run gives up.
     pub max_skipped_steps: u32,
 }
@@ -57,6 +59,7 @@ impl Default for Train {
             preview_every: None,
             save_every: 10_000,
             keep: 2,
+            milestones: Vec::new(),
             max_skipped_steps: 20,
         }
     }
@@ -65,8 +68,16 @@ impl Default for Train {
 impl Train {
     /// The section without what only extends, records or resumes a run: what a stage's hash covers.
     pub fn meaning(&self) -> Self {
-        let Self { images, log_every, validate_every, preview_every, save_every, keep, .. } =
-            Self::default();
+        let Self {
+            images,
+            log_every,
+            validate_every,
+            preview_every,
+            save_every,
+            keep,
+            milestones,
+            ..
+        } = Self::default();
         Self {
             images,
             log_every,
@@ -74,9 +85,16 @@ impl Train {
             preview_every,
             save_every,
             keep,
+            milestones,
             micro_batch_size: None,
             ..self.clone()
         }
+    }
+
+    /// Is a checkpoint at `images_seen` the first one at or after a milestone?
+    pub fn is_milestone(&self, images_seen: u64) -> bool {
+        let before = images_seen.saturating_sub(self.batch_size as u64);
+        self.milestones.iter().any(|at| before < *at && *at <= images_seen)
     }
 
     /// Every fault of the numbers a recipe gave, a sentence each.
@@ -105,6 +123,14 @@ impl Train {
             least("validate_every", self.validate_every),
             least("save_every", self.save_every),
             self.preview_every.and_then(|every| least("preview_every", every)),
+            self.milestones.iter().find(|at| **at == 0 || **at > self.images).and_then(|at| {
+                demand(
+                    false,
+                    "milestones",
+                    at,
+                    format!("1 to the training's {} images", self.images),
+                )
+            }),
             demand(self.keep >= 2, "keep", self.keep, "at least 2 checkpoints"),
         ]
         .into_iter()

@@ -108,7 +108,8 @@ assert effect > 1e-3
 close("decoded", model.decode(REFERENCE["latents"]), REFERENCE["decoded"], 1e-4)
 moments = model.vae.encode(grey.expand(-1, model.vae.config.in_channels, -1, -1) * 2 - 1).latent_dist
 close("encoded", moments.mean, REFERENCE["mean"], 1e-4)
-scaled = (moments.mean - model.vae.config.shift_factor) * model.vae.config.scaling_factor
+mean, std = (torch.tensor(model.vae.config[name])[:, None, None] for name in ("latents_mean", "latents_std"))
+scaled = (moments.mean - mean) / std
 close("encoded, as denoised", scaled, REFERENCE["clean"], 1e-4)
 
 # The image processor, where it can be had, normalises as umbra does.

@@ -41,7 +41,7 @@ def flat(x):
     return [float(str(v)) for v in x.flatten().numpy()]  # the shortest text that reads back as f32
 
 
-def vp(sampler, objective, steps, eta=0.0):
+def vp(sampler, objective, steps, eta=0.0, rho=None):
     prediction_type = {"Epsilon": "epsilon", "Velocity": "v_prediction"}[objective]
     common = dict(
         beta_start=0.00085,
@@ -53,24 +53,34 @@ def vp(sampler, objective, steps, eta=0.0):
     if sampler == "Ddim":
         scheduler = DDIMScheduler(**common, clip_sample=False, set_alpha_to_one=True)
     else:
+        # Its Karras spacing rounds the times that the network is told, which no formula here depends on.
         scheduler = DPMSolverMultistepScheduler(
-            **common, algorithm_type="dpmsolver++", solver_order=2, lower_order_final=True
+            **common,
+            algorithm_type="sde-dpmsolver++" if eta > 0 else "dpmsolver++",
+            solver_order=2,
+            lower_order_final=True,
+            use_karras_sigmas=rho is not None,
+            final_sigmas_type="zero",
         )
     scheduler.set_timesteps(steps)
     x = randn()
-    case = dict(sampler=sampler, objective=objective, steps=steps, eta=eta, shift=None)
+    case = dict(sampler=sampler, objective=objective, steps=steps, eta=eta, shift=None, rho=rho)
     case |= dict(noise=flat(x), timesteps=[], predictions=[], samples=[], fresh=[])
-    for t in scheduler.timesteps:
-        alpha = scheduler.alphas_cumprod[t] ** 0.5
-        sigma = (1 - scheduler.alphas_cumprod[t]) ** 0.5
+    for at, t in enumerate(scheduler.timesteps):
+        if rho is None:
+            alpha = scheduler.alphas_cumprod[t] ** 0.5
+            sigma = (1 - scheduler.alphas_cumprod[t]) ** 0.5
+        else:
+            alpha = 1 / (1 + scheduler.sigmas[at] ** 2) ** 0.5
+            sigma = scheduler.sigmas[at] * alpha
         model = prediction(objective, x, alpha, sigma)
         extra = {}
         if eta > 0:
             fresh = randn()
             case["fresh"].append(flat(fresh))
-            extra = dict(eta=eta, variance_noise=fresh)
+            extra = dict(variance_noise=fresh) | (dict(eta=eta) if sampler == "Ddim" else {})
         x = scheduler.step(model, t, x, **extra).prev_sample
-        case["timesteps"].append(float(t))
+        case["timesteps"].append(float(t) if rho is None else None)
         case["predictions"].append(flat(model))
         case["samples"].append(flat(x))
     return case
@@ -93,7 +103,7 @@ def flow(sampler, steps, shift):
             [sigmas[:1], sigmas[1:-1].repeat_interleave(2), sigmas[-1:]]
         )
     x = randn()
-    case = dict(sampler=sampler, objective="Flow", steps=steps, eta=0.0, shift=shift)
+    case = dict(sampler=sampler, objective="Flow", steps=steps, eta=0.0, shift=shift, rho=None)
     case |= dict(noise=flat(x), timesteps=[], predictions=[], samples=[], fresh=[])
     for t in scheduler.timesteps:
         sigma = float(t) / 1000
@@ -114,5 +124,8 @@ cases = [
     flow("Euler", 10, 1.0),
     flow("Euler", 8, 3.0),
     flow("Heun", 6, 1.0),
+    vp("DpmSolver2M", "Epsilon", 10, eta=1.0),
+    vp("DpmSolver2M", "Velocity", 12, eta=1.0, rho=7.0),
+    vp("DpmSolver2M", "Epsilon", 8, rho=7.0),
 ]
 pathlib.Path(__file__).with_suffix(".json").write_text(json.dumps(cases) + "\n")

@@ -83,10 +83,11 @@ fn the_folder_is_complete_and_says_what_it_is() {
     assert_eq!(index["encoder"], json!(["transformers", "ViTModel"]));
 
     let state = umbra::train::checkpoint::header(&newest(&run(), "denoiser")).unwrap().config;
-    let scale = |of: &str| state.pointer(&format!("/latent/scale/{of}")).unwrap().as_f64().unwrap();
+    let scale = state.pointer("/latent/scale").unwrap();
     let vae = json_of(&folder.join("vae/config.json"));
-    assert_eq!(vae["shift_factor"].as_f64(), Some(scale("mean")));
-    assert_eq!(vae["scaling_factor"].as_f64(), Some(1.0 / scale("std")));
+    assert_eq!([&vae["latents_mean"], &vae["latents_std"]], [&scale["mean"], &scale["std"]]);
+    assert_eq!(vae["latents_std"].as_array().unwrap().len(), 4);
+    assert_eq!((&vae["shift_factor"], &vae["scaling_factor"]), (&Value::Null, &json!(1.0)));
     assert_eq!((&vae["sample_size"], &vae["in_channels"]), (&json!(32), &json!(1)));
     assert_eq!(vae["mid_block_add_attention"], false);
 
@@ -101,6 +102,7 @@ fn the_folder_is_complete_and_says_what_it_is() {
     let scheduler = json_of(&folder.join("scheduler/scheduler_config.json"));
     assert_eq!(scheduler["shift"], 3.0);
     let condition = json_of(&folder.join("condition/config.json"));
+    assert_eq!(&condition["latents"], scale);
     assert_eq!((&condition["tokens"], &condition["num_tokens"]), (&json!("Class"), &json!(1)));
     let encoder = json_of(&folder.join("encoder/config.json"));
     assert_eq!((&encoder["model_type"], &encoder["image_size"]), (&json!("vit"), &json!(32)));

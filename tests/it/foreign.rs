@@ -63,13 +63,10 @@ fn a_recipe_trains_over_folders_of_the_reference() {
     assert!(plan.stdout.contains("blake3 "), "{}", plan.stdout);
     done(&mut recipe(home.path(), FROM_SCRATCH));
     let run = home.path().join("checkpoints/foreign");
-    // Latents are scaled as the autoencoder's config says, not as measured: `scaling_factor` is diffusers' default.
-    let state = fs::read(newest(&run, "denoiser").join("state.json")).unwrap();
-    let state: serde_json::Value = serde_json::from_slice(&state).unwrap();
-    let config: serde_json::Value =
-        serde_json::from_str(&Golden::read("autoencoder").config).unwrap();
-    let std = state.pointer("/config/latent/scale/std").and_then(serde_json::Value::as_f64);
-    assert_eq!(std, config["scaling_factor"].as_f64().map(|factor| 1.0 / factor));
+    // A denoiser from scratch sees latents as they are measured, channel by channel, whatever the config says.
+    let measured = scale_of_latents(&run);
+    assert_eq!(measured.len(), 4);
+    assert!(measured.iter().all(|std| *std > 0.0 && *std != measured_by_reference()));
     let report: serde_json::Value =
         serde_json::from_slice(&fs::read(run.join("report.json")).unwrap()).unwrap();
     assert!(report["condition_fidelity"]["top1"].is_number(), "{report:#}");
@@ -145,6 +142,8 @@ fn a_unet_of_the_reference_is_tuned_and_what_does_not_learn_stays_to_the_bit() {
     assert!(refused.stderr.contains(sentence), "{}", refused.stderr);
     done(&mut recipe(home.path(), &learns("\"*.attn2.*\"")));
     let run = home.path().join("checkpoints/foreign");
+    // It has seen latents as the autoencoder's config says.
+    assert_eq!(scale_of_latents(&run), [measured_by_reference(); 4]);
     let checkpoint = newest(&run, "denoiser");
     for which in ["model", "ema"] {
         let path = checkpoint.join(format!("{which}.safetensors"));
@@ -195,6 +194,20 @@ fn a_unet_of_the_reference_is_tuned_and_what_does_not_learn_stays_to_the_bit() {
     for from in ["the folder dino", "the folder vae", "the folder unet"] {
         assert!(card.contains(from), "{card}");
     }
+}
+
+/// The standard deviation of each latent channel, as the run's denoiser sees them.
+fn scale_of_latents(run: &Path) -> Vec<f64> {
+    let state = fs::read(newest(run, "denoiser").join("state.json")).unwrap();
+    let state: serde_json::Value = serde_json::from_slice(&state).unwrap();
+    serde_json::from_value(state.pointer("/config/latent/scale/std").unwrap().clone()).unwrap()
+}
+
+/// What the reference's autoencoder says of all its channels.
+fn measured_by_reference() -> f64 {
+    let config: serde_json::Value =
+        serde_json::from_str(&Golden::read("autoencoder").config).unwrap();
+    1.0 / config["scaling_factor"].as_f64().unwrap()
 }
 
 /// The network's weights as a file of f16.

@@ -135,9 +135,12 @@ fn exports_make_the_steps_of_umbras_own_samplers() {
         }
         check_trajectory(&golden, case, &config);
         let steps = golden.numbers(case, "timesteps").len();
-        for sampler in [Sampler::Ddim(Ddim { steps, eta: 0.0 }), Sampler::Euler(Euler { steps })] {
+        let ddim = Sampler::Ddim(Ddim { steps, ..Ddim::default() });
+        for sampler in [ddim, Sampler::Euler(Euler { steps, ..Euler::default() })] {
+            let mut none = |_: usize| unreachable!("neither adds noise");
+            let noise = golden.tensor(case, "sample");
             let mut question = 0;
-            let Ok(end) = sampler.sample(&schedule, golden.tensor(case, "sample"), &mut |x, t| {
+            let Ok(end) = sampler.sample(&schedule, noise, &mut none, &mut |x, t| {
                 assert_eq!(schedule.timestep(t), golden.numbers(case, "timesteps")[question]);
                 if question > 0 {
                     assert_close(case, x.clone(), golden.entry(case, "samples", question - 1));
@@ -145,7 +148,7 @@ fn exports_make_the_steps_of_umbras_own_samplers() {
                 let (alpha, sigma) = schedule.alpha_sigma(t);
                 let output = golden.entry(case, "output", question);
                 question += 1;
-                Ok::<_, Infallible>(objective.clean(output, x, &[alpha; 2], &[sigma; 2]))
+                Ok::<_, Infallible>(objective.clean(output, x, &[alpha; 2], &[sigma; 2]).into())
             });
             assert_close(case, end, golden.entry(case, "samples", steps - 1));
         }

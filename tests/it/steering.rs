@@ -6,6 +6,7 @@ use umbra::data::catalog::{Catalog, Split};
 use umbra::data::latents::Latents;
 use umbra::data::radiographs::Radiographs;
 use umbra::data::store::{Check, Store};
+use umbra::diffusion::Guidance;
 use umbra::metric;
 use umbra::models::Init;
 use umbra::models::autoencoder::Autoencoder;
@@ -73,12 +74,13 @@ fn swapped(checkpoints: &Path) -> [f64; 2] {
         Latents::new(store.clone(), &catalog.entries(Split::Train).unwrap(), None).unwrap();
     // Images that no network has learned from.
     let entries = catalog.entries(Split::Valid).unwrap();
-    let latents = Latents::new(store, &entries, Some(learned.scale())).unwrap();
+    let latents = Latents::new(store, &entries, Some(learned.scale().clone())).unwrap();
     let images = Radiographs::open(entries, Path::new("."), recipe.data.size, 0);
     assert_eq!(images.len(), PAIRS);
 
     let generator = Generator {
         denoiser: &denoiser,
+        weaker: &[],
         autoencoder: &autoencoder,
         diffusion: recipe.diffusion(),
         scale: latents.scale(),
@@ -112,7 +114,7 @@ fn swapped(checkpoints: &Path) -> [f64; 2] {
             .collect();
         requests
             .chunks(32)
-            .flat_map(|batch| generator.images(batch, 1.0).unwrap())
+            .flat_map(|batch| generator.images(batch, &Guidance::None).unwrap())
             .collect::<Vec<_>>()
     };
     let drawn = [draw(&|pair| pair.0), draw(&|pair| pair.1)];

@@ -154,8 +154,29 @@ const FAULTS: &[(&str, &str, &str)] = &[
     ("ema: (decay: 0.98)", "ema: (decay: 1.5)", "autoencoder.train.ema.decay is 1.5"),
     (
         "Reconstruct(images: 64",
-        "Reconstruct(guidance: -1.0, images: 64",
-        "sample[0].guidance is -1",
+        "Reconstruct(guidance: Scale(scale: -1.0), images: 64",
+        "sample[0].guidance.scale is -1",
+    ),
+    (
+        "Reconstruct(images: 64",
+        "Reconstruct(guidance: Scale(scale: 2.0, interval: (0.9, 0.1)), images: 64",
+        "sample[0].guidance.interval is (0.9, 0.1); expected a range within 0 to 1",
+    ),
+    (
+        "Reconstruct(images: 64",
+        "Reconstruct(guidance: Auto(scale: 2.0, images: 100), images: 64",
+        "sample[0].guidance.images is 100; expected one of denoiser.train.milestones ([])",
+    ),
+    (
+        "Reconstruct(images: 64, sampler: Ddim(steps: 8)",
+        "Reconstruct(guidance: PlusPlus(), images: 64, sampler: Heun(steps: 8)",
+        "sample[0].guidance is PlusPlus, which goes on with another noise than Heun finds",
+    ),
+    ("Ddim(steps: 8)", "Ddim(steps: 8, spacing: Karras(rho: 0.0))", "sampler.spacing.rho is 0"),
+    (
+        "tokens: Class,",
+        "tokens: ClassAndGrid(3),",
+        "condition.tokens.ClassAndGrid is 3; expected a divisor of",
     ),
     (
         "Interpolate(images: 8",

@@ -4,7 +4,9 @@ mod cosine;
 mod linear;
 mod rectified_flow;
 mod scaled_linear;
+mod spacing;
 
+pub use spacing::Spacing;
 pub use {
     cosine::Cosine, linear::Linear, rectified_flow::RectifiedFlow, scaled_linear::ScaledLinear,
 };

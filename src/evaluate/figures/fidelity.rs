@@ -3,6 +3,7 @@
 use super::{Measure, at_least};
 use crate::data::image::{Gray, Square};
 use crate::data::picture::{self, Contents, Depth, Provenance};
+use crate::diffusion::Guidance;
 use crate::evaluate::evidence::Evidence;
 use crate::evaluate::finding::{Figure, Finding, Meter, Taken, Tile};
 use crate::evaluate::images::BATCH;
@@ -94,7 +95,7 @@ impl Measure for ConditionFidelity {
                     seed: candidate.seed,
                 };
                 let requests: Vec<Request> = batch.iter().map(request).collect();
-                images.extend(generator.images(&requests, 1.0)?);
+                images.extend(generator.images(&requests, &Guidance::None)?);
                 watch.advance(batch.len() as u64)?;
             }
             Ok(images)

@@ -1,6 +1,6 @@
 //! The model card: what a stranger must know before using the weights.
 
-use super::{Package, Part, Weights, condition};
+use super::{Package, Part, Weights};
 use crate::data::catalog::Counts;
 use serde_json::{Map, Value};
 use std::fmt::Write as _;
@@ -144,17 +144,18 @@ fn summary(model: &Package) -> String {
         version = env!("CARGO_PKG_VERSION"),
         patch = model.patch_size,
         width = unet.condition.token_width,
-        tokens = condition::name(model.tokens),
+        tokens = ron::to_string(&model.tokens).expect("a name and a number"),
         condition = unet.condition.width,
         schedule = model.diffusion.schedule.name(),
         objective = model.diffusion.objective,
         factor = model.factor,
         scale = match &model.autoencoder {
             Part::Trained(_) => {
-                "`shift_factor` and `scaling_factor` are the mean and the inverse standard deviation of the training \
-                 split's latents"
+                "`latents_mean` and `latents_std` are those of the training split's latents, channel by channel"
             }
-            Part::Given(_) => "as it was given, byte for byte",
+            Part::Given(_) => {
+                "as it was given, byte for byte; `condition/config.json` says how the denoiser sees its latents"
+            }
         },
         images = grouped(card.images_seen[2]),
     )

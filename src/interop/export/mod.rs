@@ -237,14 +237,16 @@ fn index(scheduler: &Value, encoder: &Value, autoencoder: &Value) -> Value {
 
 /// The autoencoder's `config.json`: of one that was trained here, with the scale of latents in it.
 ///
-/// The denoiser sees (latent − mean) / std, which is what diffusers makes of its two factors:
-/// (latent − `shift_factor`) · `scaling_factor`. A given one has brought these factors with it.
+/// The denoiser sees (latent − mean) / std, channel by channel, which is what diffusers' pipelines make of
+/// `latents_mean` and `latents_std`. A given one stays as it is: `condition/config.json` has the scale of either.
 fn autoencoder(model: &Package) -> Result<Value> {
     match &model.autoencoder {
         Part::Trained(OnDisk { config, .. }) => {
             let config = AutoencoderKlConfig {
-                scaling_factor: 1.0 / model.scale.std,
-                shift_factor: Some(model.scale.mean),
+                scaling_factor: 1.0,
+                shift_factor: None,
+                latents_mean: Some(model.scale.mean.clone()),
+                latents_std: Some(model.scale.std.clone()),
                 ..config.clone()
             };
             let mut written = config.to_diffusers();

@@ -2,7 +2,6 @@
 
 use super::condition::Described;
 use crate::artifact;
-use crate::data::latents::Scale;
 use crate::models::autoencoder::AutoencoderConfig;
 use crate::models::condition::ConditionConfig;
 use crate::models::denoiser::{Denoiser, UnetConfig};
@@ -37,15 +36,23 @@ pub fn open(folder: &Path, device: &Device) -> Result<Model> {
     let config = at.parsed(AutoencoderConfig::from_diffusers)?;
     let autoencoder =
         at.network(|init| config.init(init), |file| config.from_file(file), device)?;
-    let scale = Scale { mean: config.shift_factor(), std: 1.0 / config.scaling_factor() };
 
     let at = part("unet")?;
     let unet = at.parsed(UnetConfig::from_diffusers)?;
     let unet = at.network(|init| unet.init(init), |file| file, device)?;
     let at = part("condition")?;
-    let Described { recipe, image_size, tokens, num_tokens, token_width, width, diffusion, window } =
-        serde_json::from_str(&at.config)
-            .with_context(|| format!("cannot use {}; export the run again", at.path.display()))?;
+    let Described {
+        recipe,
+        image_size,
+        tokens,
+        num_tokens,
+        token_width,
+        width,
+        latents,
+        diffusion,
+        window,
+    } = serde_json::from_str(&at.config)
+        .with_context(|| format!("cannot use {}; export the run again", at.path.display()))?;
     let condition = ConditionConfig { num_tokens, token_width, width };
     condition.check().with_context(|| at.path.display().to_string())?;
     let condition = at.network(|init| condition.init(init), |file| file, device)?;
@@ -60,7 +67,7 @@ pub fn open(folder: &Path, device: &Device) -> Result<Model> {
         autoencoder,
         denoiser: Denoiser { unet, condition },
         diffusion,
-        scale,
+        scale: latents,
         image_size,
         window,
         device: device.clone(),

@@ -3,7 +3,7 @@
     python sample.py IMAGE [--out sample.png] [--steps 20] [--guidance 1.0] [--seed 1]
 
 IMAGE is a grey PNG or JPEG of 8 bits. Needs torch, diffusers, transformers, safetensors, pillow, numpy. The classes
-are the libraries' own; only the condition, a norm and an affine map, is spelt out here. Not for clinical use.
+are the libraries' own; only the condition, two affine maps, is spelt out here. Not for clinical use.
 """
 
 import argparse
@@ -49,18 +49,22 @@ class Model:
         resized = {"interpolate_pos_encoding": True} if self.encoder.config.model_type == "vit" else {}
         seen = self.encoder(pixels, **resized).last_hidden_state  # class token, registers, patches
         first_patch = 1 + getattr(self.encoder.config, "num_register_tokens", 0)
-        if self.config["tokens"] == "ClassAndMean":
-            return torch.cat([seen[:, :1], seen[:, first_patch:].mean(1, keepdim=True)], 1)
-        return seen[:, : 1 if self.config["tokens"] == "Class" else first_patch]
+        kind, patches = self.config["tokens"], seen[:, first_patch:]
+        if isinstance(kind, dict):  # means over a grid
+            grid, patches_to_a_side = kind["ClassAndGrid"], int(patches.shape[1] ** 0.5)
+            fields = patches.unflatten(1, (grid, patches_to_a_side // grid, grid, patches_to_a_side // grid))
+            return torch.cat([seen[:, :1], fields.mean((2, 4)).flatten(1, 2)], 1)
+        if kind == "ClassAndMean":
+            return torch.cat([seen[:, :1], patches.mean(1, keepdim=True)], 1)
+        return seen[:, : 1 if kind == "Class" else first_patch]
 
     def condition(self, tokens):
         """Tokens [B, N, d], or None for no image, to what the U-Net attends to, [B, N + 1, D]."""
         w = self.weights
         if tokens is None:
             return torch.cat([w["null"], w["always"]], 1)
-        shape, eps = tokens.shape[-1:], self.config["layer_norm_eps"]
-        tokens = torch.nn.functional.layer_norm(tokens, shape, w["norm.weight"], w["norm.bias"], eps)
-        tokens = torch.nn.functional.linear(tokens, w["projection.weight"], w["projection.bias"])
+        tokens = (tokens - w["mean"]) / w["std"]
+        tokens = torch.nn.functional.linear(tokens, w["projection.weight"], w["projection.bias"]) + w["slots"]
         return torch.cat([tokens, w["always"].expand(len(tokens), -1, -1)], 1)
 
     def predict(self, noisy, timestep, condition):
@@ -85,8 +89,8 @@ class Model:
 
     def decode(self, latents):
         """Latents to images [B, C, S, S], about in [-1, 1]."""
-        shift = getattr(self.vae.config, "shift_factor", None) or 0
-        return self.vae.decode(latents / self.vae.config.scaling_factor + shift).sample
+        mean, std = (torch.tensor(self.config["latents"][name])[:, None, None] for name in ("mean", "std"))
+        return self.vae.decode(latents * std + mean).sample
 
 
 def read(path, size):

@@ -40,6 +40,12 @@ pub struct AutoencoderKlConfig {
     pub scaling_factor: f64,
     /// What is subtracted from latents before that.
     pub shift_factor: Option<f64>,
+    /// Mean of each latent channel, subtracted instead of `shift_factor` where it is there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub latents_mean: Option<Vec<f64>>,
+    /// Standard deviation of each latent channel, divided by where it is there, beside `scaling_factor`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub latents_std: Option<Vec<f64>>,
 }
 
 impl Default for AutoencoderKlConfig {
@@ -57,6 +63,8 @@ impl Default for AutoencoderKlConfig {
             mid_block_add_attention: true,
             scaling_factor: DIFFUSERS_SCALING_FACTOR,
             shift_factor: None,
+            latents_mean: None,
+            latents_std: None,
         }
     }
 }
@@ -92,9 +100,6 @@ impl AutoencoderKlConfig {
         fields.confine("act_fn", |name| name == "silu" || name == "swish", "silu")?;
         let down = blocks(&mut fields, "down_block_types", DOWN_BLOCK)?;
         let up = blocks(&mut fields, "up_block_types", UP_BLOCK)?;
-        // Statistics per channel, where the scale here is one number.
-        fields.confine_to_null("latents_mean")?;
-        fields.confine_to_null("latents_std")?;
         // What it was trained at, and a warning for half precision: everything here is f32 where it matters.
         fields.pass_over(&["sample_size", "force_upcast"]);
         let config = Self {
@@ -109,8 +114,19 @@ impl AutoencoderKlConfig {
             mid_block_add_attention: fields.take("mid_block_add_attention", true)?,
             scaling_factor: fields.take("scaling_factor", DIFFUSERS_SCALING_FACTOR)?,
             shift_factor: fields.take("shift_factor", None)?,
+            latents_mean: fields.take("latents_mean", None)?,
+            latents_std: fields.take("latents_std", None)?,
         };
         fields.finish()?;
+        let statistics =
+            [("latents_mean", &config.latents_mean), ("latents_std", &config.latents_std)];
+        for (what, values) in statistics {
+            let (expected, per) = (config.latent_channels, "latent_channels");
+            let found = values.as_ref().map_or(expected, Vec::len);
+            if found != expected {
+                return Err(ConfigError::Length { network: NETWORK, what, found, expected, per });
+            }
+        }
         for (what, found) in [("down_block_types", down), ("up_block_types", up)] {
             let (expected, per) = (config.block_out_channels.len(), "block_out_channels");
             if found != expected {
@@ -124,7 +140,7 @@ impl AutoencoderKlConfig {
     /// The `config.json` with which diffusers opens the network's weights.
     pub fn to_diffusers(&self) -> Value {
         let levels = self.block_out_channels.len();
-        json!({
+        let mut written = json!({
             "_class_name": CLASS,
             "act_fn": "silu",
             "block_out_channels": self.block_out_channels,
@@ -140,7 +156,15 @@ impl AutoencoderKlConfig {
             "up_block_types": vec![UP_BLOCK; levels],
             "use_post_quant_conv": self.use_post_quant_conv,
             "use_quant_conv": self.use_quant_conv,
-        })
+        });
+        for (name, values) in
+            [("latents_mean", &self.latents_mean), ("latents_std", &self.latents_std)]
+        {
+            if let Some(values) = values {
+                written[name] = json!(values);
+            }
+        }
+        written
     }
 }
 

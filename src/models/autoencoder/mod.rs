@@ -118,6 +118,20 @@ impl AutoencoderConfig {
         }
     }
 
+    /// Mean and standard deviation of each latent channel, by which a denoiser that was trained with it sees latents:
+    /// (latent − mean) / std.
+    pub fn latent_statistics(&self) -> (Vec<f64>, Vec<f64>) {
+        let (shift, scale) = (self.shift_factor(), self.scaling_factor());
+        let channels = self.latent_channels();
+        let (mean, std) = match self {
+            Self::Kl(config) => (config.latents_mean.clone(), config.latents_std.clone()),
+            Self::Tiny(_) => (None, None),
+        };
+        let mean = mean.unwrap_or_else(|| vec![shift; channels]);
+        let std = std.unwrap_or_else(|| vec![1.0; channels]);
+        (mean, std.into_iter().map(|std| std / scale).collect())
+    }
+
     /// What latents, after [`shift_factor`](Self::shift_factor), are multiplied by for the denoiser.
     pub fn scaling_factor(&self) -> f64 {
         match self {

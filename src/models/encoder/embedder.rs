@@ -43,6 +43,10 @@ impl Embedder {
                 let patches = all.clone().slice_dim(1, 1 + registers..num_tokens).mean_dim(1);
                 Tensor::cat(vec![all.slice_dim(1, 0..1), patches], 1)
             }
+            Tokens::ClassAndGrid(grid) => {
+                let patches = all.clone().slice_dim(1, 1 + registers..num_tokens);
+                Tensor::cat(vec![all.slice_dim(1, 0..1), on_grid(patches, grid)], 1)
+            }
         }
     }
 
@@ -74,6 +78,17 @@ impl Embedder {
     pub fn width(&self) -> usize {
         self.network.hidden_size()
     }
+}
+
+/// Means of square `patches` [B, P, d] over a grid of `grid` fields to a side, which divides theirs: [B, grid², d].
+fn on_grid(patches: Tensor<3>, grid: usize) -> Tensor<3> {
+    let [b, p, d] = patches.dims();
+    let per_field = p.isqrt() / grid;
+    patches.reshape([b, grid, per_field, grid, per_field, d]).mean_dims(&[2, 4]).reshape([
+        b,
+        grid * grid,
+        d,
+    ])
 }
 
 /// How an image of `size` reaches an encoder that is trained here: shifted and scaled to about mean 0 and

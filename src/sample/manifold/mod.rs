@@ -11,6 +11,7 @@ pub use {
 };
 
 use super::sampler::Sampler;
+use crate::diffusion::{Guidance, Schedule};
 use crate::faults::{demand, within};
 use crate::random::{Permutation, Stream};
 use serde::{Deserialize, Serialize};
@@ -30,8 +31,8 @@ pub enum Strategy {
 pub struct Reconstruct {
     /// Images to make. Above the number of real images, each serves again with other noise.
     pub images: usize,
-    /// Strength of the condition: 1 takes it as it is, 0 ignores it.
-    pub guidance: f64,
+    /// How the condition guides.
+    pub guidance: Guidance,
     /// From noise to image.
     pub sampler: Sampler,
 }
@@ -46,15 +47,15 @@ pub struct Interpolate {
     pub neighbours: usize,
     /// Range from which the partner's weight is drawn, within [0, 1].
     pub weight: (f64, f64),
-    /// Strength of the condition: 1 takes it as it is, 0 ignores it.
-    pub guidance: f64,
+    /// How the condition guides.
+    pub guidance: Guidance,
     /// From noise to image.
     pub sampler: Sampler,
 }
 
 impl Default for Reconstruct {
     fn default() -> Self {
-        Self { images: 64, guidance: 1.0, sampler: Sampler::default() }
+        Self { images: 64, guidance: Guidance::None, sampler: Sampler::default() }
     }
 }
 
@@ -64,7 +65,7 @@ impl Default for Interpolate {
             images: 64,
             neighbours: 20,
             weight: (0.3, 0.7),
-            guidance: 1.0,
+            guidance: Guidance::None,
             sampler: Sampler::default(),
         }
     }
@@ -87,12 +88,21 @@ impl Strategy {
         }
     }
 
-    /// Strength of the condition.
-    pub fn guidance(&self) -> f64 {
+    /// How the condition guides.
+    pub fn guidance(&self) -> &Guidance {
         match self {
-            Self::Reconstruct(section) => section.guidance,
-            Self::Interpolate(section) => section.guidance,
+            Self::Reconstruct(section) => &section.guidance,
+            Self::Interpolate(section) => &section.guidance,
         }
+    }
+
+    /// Evaluations of a denoiser (NFE) per image on `schedule`.
+    pub fn num_evaluations(&self, schedule: &Schedule) -> usize {
+        let times = self.sampler().times(schedule);
+        let guided = times.iter().filter(|t| self.guidance().is_on(**t)).count();
+        let per_step =
+            self.sampler().num_evaluations() as f64 / self.sampler().num_steps().max(1) as f64;
+        self.sampler().num_evaluations() + (guided as f64 * per_step).round() as usize
     }
 
     /// From noise to image.
@@ -120,11 +130,16 @@ impl Strategy {
 
     /// Every fault of the numbers a recipe gave, a sentence each.
     pub fn check(&self) -> Vec<String> {
-        let guidance = self.guidance();
-        let is_scale = guidance >= 0.0 && guidance.is_finite();
-        let mut faults: Vec<String> = within("sampler", self.sampler().check()).collect();
+        let (guidance, sampler) = (self.guidance(), self.sampler());
+        let mut faults: Vec<String> = within("sampler", sampler.check()).collect();
         faults.extend(demand(self.images() > 0, "images", self.images(), "at least 1"));
-        faults.extend(demand(is_scale, "guidance", guidance, "a number from 0 up"));
+        faults.extend(within("guidance", guidance.check()));
+        if matches!(guidance, Guidance::PlusPlus(_)) && !sampler.takes_noise() {
+            faults.push(format!(
+                "guidance is PlusPlus, which goes on with another noise than {} finds; expected sampler Ddim or Euler",
+                sampler.name()
+            ));
+        }
         if let Self::Interpolate(Interpolate { neighbours, weight: (low, high), .. }) = self {
             let is_range = 0.0 <= *low && low <= high && *high <= 1.0;
             let weight = format!("({low}, {high})");

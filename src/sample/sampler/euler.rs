@@ -1,4 +1,5 @@
 use super::{Denoise, Level};
+use crate::diffusion::Spacing;
 use burn::tensor::Tensor;
 use serde::{Deserialize, Serialize};
 
@@ -11,11 +12,13 @@ use serde::{Deserialize, Serialize};
 pub struct Euler {
     /// Steps, 1 to 1000.
     pub steps: usize,
+    /// At which times it asks.
+    pub spacing: Spacing,
 }
 
 impl Default for Euler {
     fn default() -> Self {
-        Self { steps: 25 }
+        Self { steps: 25, spacing: Spacing::Even }
     }
 }
 
@@ -29,8 +32,8 @@ impl Euler {
         let mut noisy = noise;
         for pair in levels.windows(2) {
             let (from, to) = (&pair[0], &pair[1]);
-            let clean = denoise(noisy.clone(), from.t)?;
-            noisy = to.reached_from(from, noisy, clean);
+            let answer = denoise(noisy.clone(), from.t)?;
+            noisy = to.reached_from(from, noisy, answer);
         }
         Ok(noisy)
     }

@@ -1,4 +1,5 @@
 use super::{Denoise, Level};
+use crate::diffusion::Spacing;
 use burn::tensor::Tensor;
 use serde::{Deserialize, Serialize};
 
@@ -12,11 +13,13 @@ use serde::{Deserialize, Serialize};
 pub struct Heun {
     /// Steps, 1 to 1000.
     pub steps: usize,
+    /// At which times it asks.
+    pub spacing: Spacing,
 }
 
 impl Default for Heun {
     fn default() -> Self {
-        Self { steps: 13 }
+        Self { steps: 13, spacing: Spacing::Even }
     }
 }
 
@@ -30,12 +33,12 @@ impl Heun {
         let mut noisy = noise;
         for pair in levels.windows(2) {
             let (from, to) = (&pair[0], &pair[1]);
-            let clean = denoise(noisy.clone(), from.t)?;
-            let ahead = to.reached_from(from, noisy.clone(), clean.clone());
+            let clean = denoise(noisy.clone(), from.t)?.clean;
+            let ahead = to.reached_from(from, noisy.clone(), clean.clone().into());
             noisy = if to.sigma == 0.0 {
                 ahead
             } else {
-                let clean_ahead = denoise(ahead.clone(), to.t)?;
+                let clean_ahead = denoise(ahead.clone(), to.t)?.clean;
                 let noise = from.noise(noisy.clone(), clean.clone());
                 let noise_ahead = to.noise(ahead, clean_ahead.clone());
                 noisy

@@ -10,8 +10,10 @@ mod heun;
 
 pub use {ddim::Ddim, dpm_solver::DpmSolver2M, euler::Euler, heun::Heun};
 
+use crate::diffusion::{Schedule, Spacing};
 use crate::faults::demand;
-use crate::{diffusion::Schedule, random::Stream};
+use crate::faults::within;
+use crate::random::Stream;
 use burn::tensor::{Device, Tensor, TensorData};
 use serde::{Deserialize, Serialize};
 
@@ -28,12 +30,29 @@ pub enum Sampler {
     DpmSolver2M(DpmSolver2M),
 }
 
-/// Answers (noisy batch [B, C, H, W], t) with the clean batch.
-pub type Denoise<'a, E> = dyn FnMut(Tensor<4>, f64) -> Result<Tensor<4>, E> + 'a;
+/// What is known of a noisy batch [B, C, H, W].
+pub struct Answer {
+    /// The images in it.
+    pub clean: Tensor<4>,
+    /// The noise to go on with, where it is another than what `clean` leaves.
+    pub noise: Option<Tensor<4>>,
+}
+
+impl From<Tensor<4>> for Answer {
+    fn from(clean: Tensor<4>) -> Self {
+        Self { clean, noise: None }
+    }
+}
+
+/// Answers (noisy batch [B, C, H, W], t) with what is known of it.
+pub type Denoise<'a, E> = dyn FnMut(Tensor<4>, f64) -> Result<Answer, E> + 'a;
+
+/// Gives the fresh noise [B, C, H, W] of a step, where a sampler adds any.
+pub type Fresh<'a> = dyn FnMut(usize) -> Tensor<4> + 'a;
 
 impl Sampler {
     /// Turns `noise`, standard normal [B, C, H, W], into images, asking `denoise` about the noisy batch
-    /// at each t of [`Schedule::grid`].
+    /// at each of [`times`](Self::times), and `fresh` for more noise if it is stochastic.
     ///
     /// Each image depends on its own noise only, not on its neighbours in the batch. Fails when
     /// `denoise` does.
@@ -41,11 +60,31 @@ impl Sampler {
         &self,
         schedule: &Schedule,
         noise: Tensor<4>,
+        fresh: &mut Fresh<'_>,
         denoise: &mut Denoise<'_, E>,
     ) -> Result<Tensor<4>, E> {
         let levels: Vec<Level> =
-            schedule.grid(self.num_steps()).into_iter().map(|t| Level::new(schedule, t)).collect();
-        self.walk(&levels, noise, denoise)
+            self.times(schedule).into_iter().map(|t| Level::new(schedule, t)).collect();
+        self.walk(&levels, noise, fresh, denoise)
+    }
+
+    /// The times of its steps on `schedule`, from 1 down to 0.
+    pub fn times(&self, schedule: &Schedule) -> Vec<f64> {
+        self.spacing().times(schedule, self.num_steps())
+    }
+
+    fn spacing(&self) -> Spacing {
+        match self {
+            Self::Ddim(sampler) => sampler.spacing,
+            Self::Euler(sampler) => sampler.spacing,
+            Self::Heun(sampler) => sampler.spacing,
+            Self::DpmSolver2M(sampler) => sampler.spacing,
+        }
+    }
+
+    /// Does it go on with whatever noise it is given? The others find it from the images.
+    pub fn takes_noise(&self) -> bool {
+        matches!(self, Self::Ddim(_) | Self::Euler(_))
     }
 
     /// Steps from noise to image.
@@ -84,20 +123,23 @@ impl Sampler {
             Self::Ddim(Ddim { eta, .. }) => demand((0.0..=1.0).contains(eta), "eta", eta, "0 to 1"),
             _ => None,
         };
-        demand(is_walk, "steps", steps, "1 to 1000").into_iter().chain(eta).collect()
+        let steps = demand(is_walk, "steps", steps, "1 to 1000");
+        let spacing = within("spacing", self.spacing().check());
+        steps.into_iter().chain(eta).chain(spacing).collect()
     }
 
     fn walk<E>(
         &self,
         levels: &[Level],
         noise: Tensor<4>,
+        fresh: &mut Fresh<'_>,
         denoise: &mut Denoise<'_, E>,
     ) -> Result<Tensor<4>, E> {
         match self {
-            Self::Ddim(sampler) => sampler.sample(levels, noise, denoise),
+            Self::Ddim(sampler) => sampler.sample(levels, noise, fresh, denoise),
             Self::Euler(sampler) => sampler.sample(levels, noise, denoise),
             Self::Heun(sampler) => sampler.sample(levels, noise, denoise),
-            Self::DpmSolver2M(sampler) => sampler.sample(levels, noise, denoise),
+            Self::DpmSolver2M(sampler) => sampler.sample(levels, noise, fresh, denoise),
         }
     }
 }
@@ -110,11 +152,28 @@ impl Default for Sampler {
 
 /// Standard normal noise [B, C, H, W], one sample per seed: the same seed gives the same noise in
 /// any batch.
-pub fn starting_noise(seeds: &[u64], [c, h, w]: [usize; 3], device: &Device) -> Tensor<4> {
-    let values = seeds
-        .iter()
-        .flat_map(|&seed| Stream::new(seed, "sample/noise").at(0).normals(c * h * w))
-        .collect();
+pub fn starting_noise(seeds: &[u64], shape: [usize; 3], device: &Device) -> Tensor<4> {
+    noise_of(seeds, "sample/noise", 0, shape, device)
+}
+
+/// The noise that a stochastic sampler adds in each step, as [`starting_noise`] is the one that it starts from.
+pub fn fresh_noise<'a>(
+    seeds: &'a [u64],
+    shape: [usize; 3],
+    device: &'a Device,
+) -> impl FnMut(usize) -> Tensor<4> + 'a {
+    move |step| noise_of(seeds, "sample/fresh", step as u64, shape, device)
+}
+
+fn noise_of(
+    seeds: &[u64],
+    stream: &str,
+    position: u64,
+    [c, h, w]: [usize; 3],
+    device: &Device,
+) -> Tensor<4> {
+    let of = |&seed: &u64| Stream::new(seed, stream).at(position).normals(c * h * w);
+    let values = seeds.iter().flat_map(of).collect();
     Tensor::from_data(TensorData::new::<f32, _>(values, [seeds.len(), c, h, w]), device)
 }
 
@@ -133,7 +192,13 @@ impl Level {
     }
 
     /// Goes on to `self` with the image and the noise that `clean` means at `from`.
-    fn reached_from(&self, from: &Level, noisy: Tensor<4>, clean: Tensor<4>) -> Tensor<4> {
+    fn reached_from(&self, from: &Level, noisy: Tensor<4>, answer: Answer) -> Tensor<4> {
+        let clean = match answer {
+            Answer { clean, noise: None } => clean,
+            Answer { clean, noise: Some(noise) } => {
+                return clean.mul_scalar(self.alpha) + noise.mul_scalar(self.sigma);
+            }
+        };
         let kept = self.sigma / from.sigma;
         noisy.mul_scalar(kept) + clean.mul_scalar(self.alpha - from.alpha * kept)
     }

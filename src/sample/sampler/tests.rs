@@ -13,34 +13,51 @@ impl Sampler {
     /// One of each kind, and of each option that changes the formulas.
     fn examples(steps: usize) -> Vec<Self> {
         vec![
-            Self::Ddim(Ddim { steps, eta: 0.0 }),
-            Self::Ddim(Ddim { steps, eta: 1.0 }),
-            Self::Euler(Euler { steps }),
-            Self::Heun(Heun { steps }),
-            Self::DpmSolver2M(DpmSolver2M { steps }),
+            Self::Ddim(Ddim { steps, eta: 0.0, ..Default::default() }),
+            Self::Ddim(Ddim { steps, eta: 1.0, ..Default::default() }),
+            Self::Euler(Euler { steps, ..Default::default() }),
+            Self::Heun(Heun { steps, ..Default::default() }),
+            Self::DpmSolver2M(DpmSolver2M { steps, ..Default::default() }),
+            Self::DpmSolver2M(DpmSolver2M { steps, stochastic: true, ..Default::default() }),
+            Self::Heun(Heun { steps, spacing: Spacing::Karras { rho: 3.0 } }),
         ]
     }
 
     fn is_deterministic(&self) -> bool {
-        !matches!(self, Self::Ddim(Ddim { eta, .. }) if *eta > 0.0)
+        match self {
+            Self::Ddim(Ddim { eta, .. }) => *eta == 0.0,
+            Self::DpmSolver2M(DpmSolver2M { stochastic, .. }) => !stochastic,
+            _ => true,
+        }
     }
 }
 
 /// The exact denoiser of data whose elements are independent N(MEAN, STD²).
-fn denoise(schedule: &Schedule, noisy: Tensor<4>, t: f64) -> Result<Tensor<4>, Infallible> {
+fn denoise(schedule: &Schedule, noisy: Tensor<4>, t: f64) -> Result<Answer, Infallible> {
     let (alpha, sigma) = schedule.alpha_sigma(t);
     let gain = alpha * STD.powi(2) / ((alpha * STD).powi(2) + sigma.powi(2));
-    Ok(noisy.mul_scalar(gain).add_scalar(MEAN - gain * alpha * MEAN))
+    Ok(noisy.mul_scalar(gain).add_scalar(MEAN - gain * alpha * MEAN).into())
 }
 
-fn images(sampler: &Sampler, schedule: &Schedule, noise: Tensor<4>) -> Vec<f64> {
-    let Ok(images) = sampler.sample(schedule, noise, &mut |noisy, t| denoise(schedule, noisy, t));
+/// What comes of the noise of `seeds`.
+fn images(sampler: &Sampler, schedule: &Schedule, seeds: &[u64]) -> Vec<f64> {
+    let (start, device) = (starting_noise(seeds, SHAPE, &Device::flex()), Device::flex());
+    let mut fresh = fresh_noise(seeds, SHAPE, &device);
+    let mut answer = |noisy, t| denoise(schedule, noisy, t);
+    let Ok(images) = sampler.sample(schedule, start, &mut fresh, &mut answer);
     images.into_data().iter::<f64>().collect()
 }
 
+const SHAPE: [usize; 3] = [4, 16, 16];
+
 fn noise(num_seeds: u64) -> Tensor<4> {
     let seeds: Vec<u64> = (0..num_seeds).collect();
-    starting_noise(&seeds, [4, 16, 16], &Device::flex())
+    starting_noise(&seeds, SHAPE, &Device::flex())
+}
+
+/// For samplers that must not ask for it.
+fn none(_: usize) -> Tensor<4> {
+    panic!("a deterministic sampler asked for noise")
 }
 
 /// Where the exact path from `noise` at t = 1 ends.
@@ -59,7 +76,7 @@ fn rms_error(images: &[f64], exact: &[f64]) -> f64 {
 fn gaussian_data_comes_out_with_its_mean_and_variance() {
     for schedule in Schedule::examples() {
         for sampler in Sampler::examples(200) {
-            let images = images(&sampler, &schedule, noise(16));
+            let images = images(&sampler, &schedule, &(0..16).collect::<Vec<_>>());
             let count = images.len() as f64;
             let mean = images.iter().sum::<f64>() / count;
             let std = (images.iter().map(|x| (x - mean).powi(2)).sum::<f64>() / count).sqrt();
@@ -81,8 +98,7 @@ fn gaussian_data_comes_out_with_its_mean_and_variance() {
 fn deterministic_samplers_follow_the_exact_path() {
     for schedule in Schedule::examples() {
         for sampler in Sampler::examples(100).into_iter().filter(Sampler::is_deterministic) {
-            let (images, exact) =
-                (images(&sampler, &schedule, noise(1)), exact(&schedule, noise(1)));
+            let (images, exact) = (images(&sampler, &schedule, &[0]), exact(&schedule, noise(1)));
             let error = rms_error(&images, &exact);
             // Measured: up to 0.018 (first order), 0.009 (second, most of it in the last step).
             assert!(error < 0.02, "{schedule:?} {sampler:?}: {error}");
@@ -102,15 +118,15 @@ fn errors_fall_with_the_order_of_the_sampler() {
             let steps = sampler.num_steps();
             let time = |i: usize| 0.8 - 0.6 * i as f64 / steps as f64;
             let levels: Vec<Level> = (0..=steps).map(|i| Level::new(&schedule, time(i))).collect();
-            let Ok(images) =
-                sampler.walk(&levels, noise(1), &mut |noisy, t| denoise(&schedule, noisy, t));
+            let Ok(images) = sampler
+                .walk(&levels, noise(1), &mut none, &mut |noisy, t| denoise(&schedule, noisy, t));
             rms_error(&images.into_data().iter::<f64>().collect::<Vec<_>>(), &exact)
         };
         // Four times the steps: a quarter of the error in first order, a sixteenth in second.
         let falls = |of: fn(usize) -> Sampler| error(&of(10)) / error(&of(40));
-        let euler = falls(|steps| Sampler::Euler(Euler { steps }));
-        let heun = falls(|steps| Sampler::Heun(Heun { steps }));
-        let dpm = falls(|steps| Sampler::DpmSolver2M(DpmSolver2M { steps }));
+        let euler = falls(|steps| Sampler::Euler(Euler { steps, ..Default::default() }));
+        let heun = falls(|steps| Sampler::Heun(Heun { steps, ..Default::default() }));
+        let dpm = falls(|steps| Sampler::DpmSolver2M(DpmSolver2M { steps, ..Default::default() }));
         assert!((3.3..5.0).contains(&euler), "{schedule:?}: Euler {euler}");
         // At least: on some curves the second-order terms cancel.
         assert!(heun > 11.0, "{schedule:?}: Heun {heun}");
@@ -126,14 +142,19 @@ fn every_sampler_works_with_every_schedule_and_objective() {
                 continue;
             }
             for sampler in Sampler::examples(10) {
-                let direct = images(&sampler, &schedule, noise(1));
-                let Ok(through) = sampler.sample(&schedule, noise(1), &mut |noisy, t| {
-                    let (alpha, sigma) = schedule.alpha_sigma(t);
-                    let Ok(clean) = denoise(&schedule, noisy.clone(), t);
-                    let noise = Level { t, alpha, sigma }.noise(noisy.clone(), clean.clone());
-                    let prediction = objective.target(clean, noise, &[alpha], &[sigma]);
-                    Ok::<_, Infallible>(objective.clean(prediction, noisy, &[alpha], &[sigma]))
-                });
+                let direct = images(&sampler, &schedule, &[0]);
+                let device = Device::flex();
+                let mut fresh = fresh_noise(&[0], SHAPE, &device);
+                let Ok(through) =
+                    sampler.sample(&schedule, noise(1), &mut fresh, &mut |noisy, t| {
+                        let (alpha, sigma) = schedule.alpha_sigma(t);
+                        let Ok(Answer { clean, .. }) = denoise(&schedule, noisy.clone(), t);
+                        let noise = Level { t, alpha, sigma }.noise(noisy.clone(), clean.clone());
+                        let prediction = objective.target(clean, noise, &[alpha], &[sigma]);
+                        Ok::<_, Infallible>(
+                            objective.clean(prediction, noisy, &[alpha], &[sigma]).into(),
+                        )
+                    });
                 let through: Vec<f64> = through.into_data().iter::<f64>().collect();
                 // f32 rounding, grown by at most 1 / alpha = 160 (Linear, last timestep).
                 let error = rms_error(&through, &direct);
@@ -147,14 +168,11 @@ fn every_sampler_works_with_every_schedule_and_objective() {
 fn an_image_depends_on_its_own_seed_only() {
     let schedule = Schedule::default();
     for sampler in Sampler::examples(5) {
-        let run = |seeds: &[u64]| {
-            let noise = starting_noise(seeds, [2, 4, 4], &Device::flex());
-            images(&sampler, &schedule, noise)
-        };
+        let run = |seeds: &[u64]| images(&sampler, &schedule, seeds);
         let alone = run(&[7]);
         let among = run(&[3, 7, 9]);
-        assert_eq!(alone, among[32..64], "{sampler:?}");
-        assert_ne!(alone, among[..32], "{sampler:?}");
+        assert_eq!(alone, among[1024..2048], "{sampler:?}");
+        assert_ne!(alone, among[..1024], "{sampler:?}");
         assert_eq!(run(&[3, 7, 9]), among, "{sampler:?}");
     }
 }
@@ -163,12 +181,15 @@ fn an_image_depends_on_its_own_seed_only() {
 fn every_question_is_about_a_time_of_the_grid() {
     for schedule in Schedule::examples() {
         for sampler in Sampler::examples(7) {
-            let (grid, mut count) = (schedule.grid(7), 0);
-            let answer = sampler.sample::<Infallible>(&schedule, noise(1), &mut |noisy, t| {
-                assert!(grid[..7].contains(&t), "{sampler:?} asked about {t}");
-                count += 1;
-                Ok(noisy)
-            });
+            let (grid, mut count) = (sampler.times(&schedule), 0);
+            let device = Device::flex();
+            let mut fresh = fresh_noise(&[0], SHAPE, &device);
+            let answer =
+                sampler.sample::<Infallible>(&schedule, noise(1), &mut fresh, &mut |noisy, t| {
+                    assert!(grid[..7].contains(&t), "{sampler:?} asked about {t}");
+                    count += 1;
+                    Ok(noisy.into())
+                });
             assert!(answer.is_ok());
             assert_eq!(count, sampler.num_evaluations(), "{sampler:?}");
         }
@@ -178,7 +199,8 @@ fn every_question_is_about_a_time_of_the_grid() {
 #[test]
 fn a_failing_network_ends_the_sampling() {
     for sampler in Sampler::examples(7) {
-        let answer = sampler.sample(&Schedule::default(), noise(1), &mut |_, _| Err("no device"));
+        let answer =
+            sampler.sample(&Schedule::default(), noise(1), &mut none, &mut |_, _| Err("no device"));
         assert_eq!(answer.err(), Some("no device"));
     }
 }
@@ -186,8 +208,13 @@ fn a_failing_network_ends_the_sampling() {
 #[test]
 fn euler_is_ddim_without_fresh_noise() {
     for schedule in Schedule::examples() {
-        let euler = images(&Sampler::Euler(Euler { steps: 9 }), &schedule, noise(1));
-        let ddim = images(&Sampler::Ddim(Ddim { steps: 9, eta: 0.0 }), &schedule, noise(1));
+        let euler =
+            images(&Sampler::Euler(Euler { steps: 9, ..Default::default() }), &schedule, &[0]);
+        let ddim = images(
+            &Sampler::Ddim(Ddim { steps: 9, eta: 0.0, ..Default::default() }),
+            &schedule,
+            &[0],
+        );
         assert_eq!(euler, ddim, "{schedule:?}");
     }
 }
@@ -196,7 +223,10 @@ fn euler_is_ddim_without_fresh_noise() {
 fn bad_numbers_have_their_sentence() {
     assert!(Sampler::examples(25).iter().all(|sampler| sampler.check().is_empty()));
     assert!(Sampler::examples(0).iter().all(|sampler| sampler.check().len() == 1));
-    assert_eq!(Sampler::Ddim(Ddim { steps: 1001, eta: f64::NAN }).check().len(), 2);
+    assert_eq!(
+        Sampler::Ddim(Ddim { steps: 1001, eta: f64::NAN, ..Default::default() }).check().len(),
+        2
+    );
 }
 
 /// Reference: tests/golden/samplers.py.
@@ -209,8 +239,9 @@ fn trajectories_match_diffusers() {
         steps: usize,
         eta: f64,
         shift: Option<f64>,
+        rho: Option<f64>,
         noise: Vec<f32>,
-        timesteps: Vec<f64>,
+        timesteps: Vec<Option<f64>>,
         predictions: Vec<Vec<f32>>,
         samples: Vec<Vec<f32>>,
         fresh: Vec<Vec<f32>>,
@@ -235,7 +266,9 @@ fn trajectories_match_diffusers() {
         let mut question = 0;
         let mut answer = |noisy: Tensor<4>, t: f64| {
             // diffusers holds the timesteps of a flow as f32.
-            assert!((schedule.timestep(t) - case.timesteps[question]).abs() < 1e-4);
+            if let Some(timestep) = case.timesteps[question] {
+                assert!((schedule.timestep(t) - timestep).abs() < 1e-4);
+            }
             if question > 0 {
                 same(noisy.clone(), &case.samples[question - 1]);
             }
@@ -243,21 +276,19 @@ fn trajectories_match_diffusers() {
             let prediction = tensor(&case.predictions[question]);
             question += 1;
             let clean = case.objective.clean(prediction, noisy, &[alpha; 2], &[sigma; 2]);
-            Ok::<_, Infallible>(clean)
+            Ok::<_, Infallible>(Answer::from(clean))
         };
         let noise = tensor(&case.noise);
-        let images = match case.sampler.as_str() {
-            "Ddim" if case.eta > 0.0 => {
-                let levels: Vec<_> =
-                    schedule.grid(steps).into_iter().map(|t| Level::new(&schedule, t)).collect();
-                let ddim = Ddim { steps, eta: case.eta };
-                ddim.walk(&levels, noise, &mut answer, &mut |step| Some(tensor(&case.fresh[step])))
-            }
-            "Ddim" => Sampler::Ddim(Ddim { steps, eta: 0.0 }).sample(&schedule, noise, &mut answer),
-            "Euler" => Sampler::Euler(Euler { steps }).sample(&schedule, noise, &mut answer),
-            "Heun" => Sampler::Heun(Heun { steps }).sample(&schedule, noise, &mut answer),
-            _ => Sampler::DpmSolver2M(DpmSolver2M { steps }).sample(&schedule, noise, &mut answer),
+        let spacing = case.rho.map_or(Spacing::Even, |rho| Spacing::Karras { rho });
+        let eta = case.eta;
+        let sampler = match case.sampler.as_str() {
+            "Ddim" => Sampler::Ddim(Ddim { steps, eta, spacing }),
+            "Euler" => Sampler::Euler(Euler { steps, spacing }),
+            "Heun" => Sampler::Heun(Heun { steps, spacing }),
+            _ => Sampler::DpmSolver2M(DpmSolver2M { steps, stochastic: eta > 0.0, spacing }),
         };
+        let mut fresh = |step: usize| tensor(&case.fresh[step]);
+        let images = sampler.sample(&schedule, noise, &mut fresh, &mut answer);
         let Ok(images) = images;
         assert_eq!(question, case.samples.len(), "{} {steps}", case.sampler);
         same(images, &case.samples[question - 1]);

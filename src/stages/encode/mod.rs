@@ -240,7 +240,7 @@ impl Run {
     pub(super) fn latents(&self) -> Result<(Arc<Latents>, Arc<Latents>)> {
         let Encoded { store, train, valid, .. } = self.encoded()?;
         let train = Latents::new(store.clone(), train.entries(), self.latent_scale())?;
-        let valid = Latents::new(store.clone(), valid.entries(), Some(train.scale()))?;
+        let valid = Latents::new(store.clone(), valid.entries(), Some(train.scale().clone()))?;
         Ok((Arc::new(train), Arc::new(valid)))
     }
 }

@@ -179,7 +179,7 @@ impl Task for DenoiserTask {
     type Item = Item;
     type Shared = ();
 
-    const VERSION: u32 = 2;
+    const VERSION: u32 = 3;
 
     fn name(&self) -> &'static str {
         "denoiser"

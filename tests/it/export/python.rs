@@ -22,7 +22,7 @@ use umbra::models::images::stack;
 use umbra::models::weights::file::{self as weights_file, NonFinite};
 use umbra::models::weights::load_state_dict;
 use umbra::random::Stream;
-use umbra::sample::sampler::{Ddim, Sampler, starting_noise};
+use umbra::sample::sampler::{Answer, Ddim, Sampler, starting_noise};
 use umbra::stages::Run;
 
 const STEPS: usize = 20;
@@ -152,27 +152,36 @@ fn numbers(model: &Package, image: &Path) -> BTreeMap<String, TensorData> {
         denoiser.forward(noisy, &timesteps, tokens.clone(), &vec![keep; batch])
     };
     let draw = |guidance: f64| -> Tensor<4> {
-        let mut denoise =
-            |noisy: Tensor<4>, t: f64| -> Result<Tensor<4>, std::convert::Infallible> {
-                let mut prediction = predict(noisy.clone(), t, true);
-                if guidance != 1.0 {
-                    prediction = guide(prediction, predict(noisy.clone(), t, false), guidance);
-                }
-                let (alpha, sigma) = schedule.alpha_sigma(t);
-                let (alpha, sigma) = (vec![alpha; batch], vec![sigma; batch]);
-                Ok(model.diffusion.objective.clean(prediction, noisy, &alpha, &sigma))
-            };
-        let sampler = Sampler::Ddim(Ddim { steps: STEPS, eta: 0.0 });
-        sampler.sample(schedule, noise.clone(), &mut denoise).unwrap()
+        let mut denoise = |noisy: Tensor<4>, t: f64| -> Result<Answer, std::convert::Infallible> {
+            let mut prediction = predict(noisy.clone(), t, true);
+            if guidance != 1.0 {
+                prediction = guide(prediction, predict(noisy.clone(), t, false), guidance);
+            }
+            let (alpha, sigma) = schedule.alpha_sigma(t);
+            let (alpha, sigma) = (vec![alpha; batch], vec![sigma; batch]);
+            Ok(model.diffusion.objective.clean(prediction, noisy, &alpha, &sigma).into())
+        };
+        let sampler = Sampler::Ddim(Ddim { steps: STEPS, ..Ddim::default() });
+        let mut none = |_: usize| unreachable!("DDIM adds no noise");
+        sampler.sample(schedule, noise.clone(), &mut none, &mut denoise).unwrap()
     };
     let (latents, guided) = (draw(1.0), draw(GUIDANCE));
     let mean = autoencoder.encode(grey.clone() * 2.0 - 1.0).mean;
-    let scale = model.scale;
+    let channel = |values: &[f64]| {
+        let values = values.iter().map(|&value| value as f32).collect::<Vec<_>>();
+        Tensor::<4>::from_data(TensorData::new(values, [1, channels, 1, 1]), &device)
+    };
+    let (scale_mean, scale_std) = (channel(&model.scale.mean), channel(&model.scale.std));
     let number = |value: f64| TensorData::new(vec![value as f32], [1]);
     [
         ("prediction", predict(noise.clone(), 0.7, true).into_data()),
-        ("decoded", autoencoder.decode(latents.clone() * scale.std + scale.mean).into_data()),
-        ("clean", ((mean.clone() - scale.mean) / scale.std).into_data()),
+        (
+            "decoded",
+            autoencoder
+                .decode(latents.clone() * scale_std.clone() + scale_mean.clone())
+                .into_data(),
+        ),
+        ("clean", ((mean.clone() - scale_mean) / scale_std).into_data()),
         ("mean", mean.into_data()),
         ("latents", latents.into_data()),
         ("guided", guided.into_data()),
