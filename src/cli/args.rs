@@ -273,6 +273,9 @@ pub(super) struct Bench {
     /// Time every operation of one more step, each waited for. On a GPU only.
     #[arg(long)]
     pub(super) operations: bool,
+    /// Keep what was measured of this device, for what `umbra check` says of time and memory.
+    #[arg(long, conflicts_with_all = ["encode", "operations"])]
+    pub(super) save: bool,
     /// Steps before timing.
     #[arg(long, default_value_t = 3)]
     pub(super) warm_up: usize,

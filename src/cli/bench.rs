@@ -11,6 +11,7 @@ use crate::models::encoder::{Flavor, VitConfig};
 use crate::models::weights::num_parameters;
 use crate::models::{Compute, Init};
 use crate::random::Stream;
+use crate::stages::rates::{Rate, Rates};
 use crate::train::adamw::{AdamW, AdamWConfig, GradientSum};
 use anyhow::{Context, Result};
 use burn::module::Module;
@@ -113,6 +114,18 @@ pub(super) fn bench(bench: &Bench) -> Result<u8> {
     let first = steps[0].iter().sum::<f64>();
     let part = |at: usize| median(steps[bench.warm_up..].iter().map(|step| step[at]).collect());
     let tflops = 3.0 * flops as f64 * bench.batch as f64 / step / 1e12;
+    let most_memory = memory.or_else(peak_memory);
+    if bench.save {
+        let kept = most_memory.unwrap_or(0) as f64 - 16.0 * parameters as f64;
+        let forward = flops as f64 * bench.batch as f64;
+        let threads = if bench.device == "cpu" { rayon::current_num_threads() } else { 1 };
+        let rate = Rate {
+            operations_per_second: tflops * 1e12 / threads as f64,
+            bytes_per_operation: kept.max(0.0) / forward,
+        };
+        let path = Rates::save(&bench.device, compute, rate)?;
+        tracing::info!(path = %path.display(), ?rate, "kept");
+    }
     let document = json!({
         "network": if bench.tiny { "unet-25m" } else { "unet-sd15" },
         "parameters": parameters,
@@ -129,13 +142,20 @@ pub(super) fn bench(bench: &Bench) -> Result<u8> {
         "images_per_second": bench.batch as f64 / step,
         "tflops": tflops,
         "mfu": peak(bench).map(|peak| tflops / peak),
-        "memory_gib": memory.map(|bytes| bytes as f64 / f64::from(1 << 30)),
+        "memory_gib": most_memory.map(|bytes| bytes as f64 / f64::from(1 << 30)),
         "engine_calls": calls,
         "last_loss": loss_value,
         "operations": operations,
     });
     writeln!(std::io::stdout().lock(), "{document}")?;
     Ok(exit::DONE)
+}
+
+/// The most memory that this process has had, in bytes; where the system says so.
+fn peak_memory() -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    Some(line.trim().strip_suffix(" kB")?.parse::<u64>().ok()? << 10)
 }
 
 /// Times the encoding of images.

@@ -15,6 +15,7 @@ mod ingest;
 mod known;
 mod networks;
 mod plan;
+pub mod rates;
 mod reference;
 pub mod requests;
 mod run;
@@ -28,6 +29,7 @@ pub use plan::{Plan, StagePlan};
 pub use run::{Did, Ended, Place, Run, Walked};
 
 use crate::artifact::Hasher;
+use crate::models::Compute;
 use anyhow::Result;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
@@ -169,8 +171,12 @@ struct Cost {
     parameters: Option<u64>,
     /// Floating-point operations from the start; a whole number, but of more digits than 64 bits have.
     operations: f64,
-    /// Bytes of memory at the peak; 0 where that is little.
-    memory: u64,
+    /// Number format of the operations.
+    compute: Compute,
+    /// Bytes of weights and whatever else a training keeps from step to step.
+    weights: u64,
+    /// Operations of the forward pass whose results are kept for a backward pass.
+    kept: f64,
     /// Bytes on disk when it is done.
     disk: u64,
 }

@@ -1,6 +1,7 @@
 //! What a run will do, before it does anything: the walk of [`Run::run`], with what each stage costs in the place of
 //! making it.
 
+use super::rates::Rates;
 use super::{EVALUATE, Kind, Place, Run, State};
 use crate::interop::scheduler;
 use crate::recipe::{Checked, Recipe};
@@ -9,13 +10,6 @@ use anyhow::Result;
 use indicatif::{HumanBytes, HumanCount};
 use serde::Serialize;
 use std::fmt;
-
-/// Floating-point operations per second and thread, in training and when only computing forward. Measured with
-/// flex on the machine class of docs/experiments.md; a rough guide for others.
-const CPU_RATE_PER_THREAD: f64 = 22e9;
-
-/// The same for a whole GPU: see docs/experiments.md.
-const GPU_RATE: f64 = 2e12;
 
 /// The plan.
 #[derive(Debug, Clone, Serialize)]
@@ -28,12 +22,12 @@ pub struct Plan {
     pub stages: Vec<StagePlan>,
     /// What will be regretted later, a sentence each; no fault.
     pub warnings: Vec<String>,
-    /// Bytes of memory at the peak, roughly.
-    pub peak_memory_bytes: u64,
+    /// Bytes of memory at the peak, roughly; none where nobody has measured what the device keeps.
+    pub peak_memory_bytes: Option<u64>,
     /// Bytes on disk when all is done, roughly.
     pub disk_bytes: u64,
-    /// Seconds still to go, roughly.
-    pub seconds_to_go: f64,
+    /// Seconds still to go, roughly; none where the speed of a stage that is not done is unknown.
+    pub seconds_to_go: Option<f64>,
 }
 
 /// One stage of a plan.
@@ -53,23 +47,30 @@ pub struct StagePlan {
     pub parameters: Option<u64>,
     /// Floating-point operations from the start; a whole number, but of more digits than 64 bits have.
     pub operations: f64,
-    /// Seconds still to go, roughly.
-    pub seconds_to_go: f64,
+    /// Seconds still to go, roughly; none where nobody has measured the device.
+    pub seconds_to_go: Option<f64>,
 }
 
 impl Plan {
     /// Makes the plan of `recipe` at `place`. Reads what earlier runs left and lists the images; writes nothing.
     pub fn new(checked: Checked, place: Place) -> Result<Self> {
         let run = Run::plan(checked, place);
-        let rate = match run.place.device_name.starts_with("cuda") {
-            true => GPU_RATE,
-            false => CPU_RATE_PER_THREAD * run.place.threads as f64,
-        };
-        let (mut peak_memory_bytes, mut disk_bytes) = (0, 0);
+        let rates = Rates::known();
+        let (mut peak_memory_bytes, mut disk_bytes) = (Some(0), 0);
         let mut stages = Vec::new();
         for (node, state) in run.survey(EVALUATE)? {
             let cost = node.stage.cost(&run)?;
-            peak_memory_bytes = peak_memory_bytes.max(cost.memory);
+            let rate = rates.of(&run.place.device_name, cost.compute, run.place.threads);
+            if cost.weights > 0 {
+                let memory =
+                    rate.map(|it| cost.weights + (cost.kept * it.bytes_per_operation) as u64);
+                peak_memory_bytes = peak_memory_bytes.zip(memory).map(|(a, b)| a.max(b));
+            }
+            let operations = (1.0 - state.done()) * cost.operations;
+            let seconds_to_go = match operations {
+                0.0 => Some(0.0),
+                operations => rate.map(|it| operations / it.operations_per_second),
+            };
             disk_bytes += cost.disk;
             stages.push(StagePlan {
                 name: node.name,
@@ -79,7 +80,7 @@ impl Plan {
                 what: cost.what,
                 parameters: cost.parameters,
                 operations: cost.operations,
-                seconds_to_go: (1.0 - state.done()) * cost.operations / rate,
+                seconds_to_go,
             });
         }
         Ok(Self {
@@ -103,6 +104,10 @@ impl StagePlan {
             _ => "begun, goes on".to_owned(),
         }
     }
+}
+
+fn told<T>(value: Option<T>, tell: impl FnOnce(T) -> String) -> String {
+    value.map_or_else(|| "an unknown amount".to_owned(), tell)
 }
 
 /// What `recipe` may do, and its user may not want.
@@ -132,20 +137,27 @@ impl fmt::Display for Plan {
                 many if many >= 1e17 => (many / 1e15, "PFLOP"),
                 few => (few / 1e12, "TFLOP"),
             };
-            write!(
-                f,
-                " {operations:>10.2} {unit}  ~{:<9}",
-                progress::duration(stage.seconds_to_go)
-            )?;
+            let time = match stage.seconds_to_go {
+                Some(seconds) => format!("~{}", progress::duration(seconds)),
+                None => "unknown".to_owned(),
+            };
+            write!(f, " {operations:>10.2} {unit}  {time:<10}")?;
             writeln!(f, " {}", stage.state_in_words())?;
         }
         writeln!(
             f,
-            "  about {} to go, {} of memory at the peak, {} on disk",
-            progress::duration(self.seconds_to_go),
-            HumanBytes(self.peak_memory_bytes),
+            "  {} to go, {} of memory at the peak, {} on disk",
+            told(self.seconds_to_go, |seconds| format!("about {}", progress::duration(seconds))),
+            told(self.peak_memory_bytes, |bytes| HumanBytes(bytes).to_string()),
             HumanBytes(self.disk_bytes)
         )?;
+        if self.seconds_to_go.is_none() {
+            let device = &self.device;
+            writeln!(
+                f,
+                "  what is unknown of {device}, `umbra bench --device {device} --save` measures"
+            )?;
+        }
         self.warnings.iter().try_for_each(|warning| writeln!(f, "  warning: {warning}"))
     }
 }

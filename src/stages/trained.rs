@@ -2,7 +2,6 @@
 
 use super::{Cost, Made, Run, Stage, State};
 use crate::artifact::{self, Hasher};
-use crate::models::Compute;
 use crate::train::task::Task;
 use crate::train::{self, Setup, Train, checkpoint};
 use anyhow::{Context, Result};
@@ -113,18 +112,15 @@ impl TrainingStage<'_> {
     pub(super) fn cost(&self, pass: &Pass) -> Cost {
         let Train { images, batch_size, micro_batch_size, compute, keep, .. } = *self.section;
         let Pass { parameters, forward, extra } = *pass;
-        // Weights, gradients, two moments and the average, and as a rule of thumb what a step keeps for the
-        // backward pass: one number for every 100 operations of the forward pass.
-        let bytes = match compute {
-            Compute::F32 | Compute::Tf32 => 4.0,
-            Compute::Bf16 => 2.0,
-        };
         let batch = micro_batch_size.unwrap_or(batch_size) as f64;
         Cost {
             what: format!("{} images in batches of {batch_size}", HumanCount(images)),
             parameters: Some(parameters),
             operations: images as f64 * (TRAINING_FACTOR * forward + extra),
-            memory: 20 * parameters + (bytes * batch * forward / 100.0) as u64,
+            compute,
+            // Weights, gradients, two moments and the average.
+            weights: 20 * parameters,
+            kept: batch * forward,
             disk: 16 * parameters * keep as u64,
         }
     }
