@@ -32,7 +32,7 @@ Exit codes: 0 done, 1 failed, 2 bad recipe or arguments, 3 damaged data or weigh
 const FORWARD: &str = "\
 What the folder's config names decides which tensors go in and come out, under the reference's own names:
   UNet2DConditionModel         sample, timestep, encoder_hidden_states (class_labels, text_embeds,
-                               time_ids where it takes them) -> sample
+                               time_ids, timestep_cond where it takes them) -> sample
   AutoencoderKL, -Tiny         x -> mean, logvar;  z -> sample
   ViTModel, Dinov2Model, RAD-DINO, DINOv3ViTModel
                                pixel_values -> last_hidden_state, pooler_output

@@ -27,6 +27,7 @@ pub(super) fn unet(
         class_labels: inputs.labels("class_labels", batch)?,
         text_embeds: inputs.optional_floats("text_embeds", [exact, any])?,
         time_ids: inputs.optional_floats("time_ids", [exact, any])?,
+        timestep_cond: inputs.optional_floats("timestep_cond", [exact, any])?,
     };
     inputs.finish()?;
     config.check_inputs(&added, batch)?;

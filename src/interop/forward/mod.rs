@@ -25,7 +25,7 @@ const BATCH: Side = Side::AtLeast(1, "B");
 ///
 /// | the folder's config says | inputs | outputs |
 /// |---|---|---|
-/// | `UNet2DConditionModel` | `sample`, `timestep`, `encoder_hidden_states`, and what its config asks for of `class_labels`, `text_embeds`, `time_ids` | `sample` |
+/// | `UNet2DConditionModel` | `sample`, `timestep`, `encoder_hidden_states`, and what its config asks for of `class_labels`, `text_embeds`, `time_ids`, `timestep_cond` | `sample` |
 /// | `AutoencoderKL`, `AutoencoderTiny`, `TinyAutoencoder` | `x`, `z`, or both | `mean`, `logvar` (a tiny one's `latents`), `sample` |
 /// | `vit`, `dinov2`, `dinov2_with_registers`, `dinov3_vit` | `pixel_values` | `last_hidden_state`, `pooler_output` |
 /// | `clip_text_model`, `clip` | `input_ids`, `attention_mask` | `last_hidden_state`, `pooler_output`, `text_embeds` |

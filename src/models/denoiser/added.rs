@@ -18,6 +18,8 @@ pub struct Added {
     /// Numbers of pixels, [B, n]: Stable Diffusion XL's six are the original height and width, the crop's top and
     /// left, the target's height and width.
     pub time_ids: Option<Tensor<2>>,
+    /// What joins the sinusoids of the timestep, [B, C]: a guidance scale's or a step's own sinusoids.
+    pub timestep_cond: Option<Tensor<2>>,
 }
 
 /// What class labels are and how they join the time embedding.
@@ -59,6 +61,14 @@ impl UnetConfig {
     /// they are numbers of rows of a table.
     pub fn check_inputs(&self, added: &Added, batch: usize) -> Result<(), AddedError> {
         let class_width = self.class_width();
+        let told = added.timestep_cond.as_ref();
+        check("timestep_cond", told, self.time_cond_proj_dim.is_some(), batch)?;
+        if let (Some(expected), Some(cond)) = (self.time_cond_proj_dim, told) {
+            let found = cond.dims()[1];
+            if found != expected {
+                return Err(AddedError::Width { what: "timestep_cond", found, expected });
+            }
+        }
         check("class_labels", added.class_labels.as_ref(), class_width.is_some(), batch)?;
         check("text_embeds", added.text_embeds.as_ref(), self.text_time.is_some(), batch)?;
         check("time_ids", added.time_ids.as_ref(), self.text_time.is_some(), batch)?;

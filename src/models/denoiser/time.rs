@@ -1,7 +1,7 @@
 //! What the network is told about the timestep.
 
-use crate::models::Init;
 use crate::models::layers::Linear;
+use crate::models::{Fill, Init};
 use burn::module::Module;
 use burn::tensor::activation::silu;
 use burn::tensor::{Tensor, TensorData};
@@ -29,6 +29,7 @@ pub(super) fn sinusoids(
 pub(super) struct TimeEmbedding {
     linear_1: Linear,
     linear_2: Linear,
+    cond_proj: Option<Linear>,
 }
 
 impl TimeEmbedding {
@@ -36,6 +37,22 @@ impl TimeEmbedding {
         Self {
             linear_1: Linear::new(init, num_in, width, true),
             linear_2: Linear::new(init, width, width, true),
+            cond_proj: None,
+        }
+    }
+
+    /// The same with a further vector of `num_cond` numbers that joins the sinusoids; it changes nothing before it learns.
+    pub(super) fn told(mut self, init: &mut Init, num_in: usize, num_cond: Option<usize>) -> Self {
+        self.cond_proj =
+            num_cond.map(|width| Linear::filled(init, width, num_in, Fill::Zeros, None));
+        self
+    }
+
+    /// The sinusoids [B, width] with what `cond` [B, C] adds to them.
+    pub(super) fn joined(&self, sinusoids: Tensor<2>, cond: Option<Tensor<2>>) -> Tensor<2> {
+        match (&self.cond_proj, cond) {
+            (Some(projection), Some(cond)) => sinusoids + projection.forward(cond),
+            _ => sinusoids,
         }
     }
 
@@ -44,6 +61,7 @@ impl TimeEmbedding {
     }
 
     pub(super) fn flops(&self) -> u64 {
-        self.linear_1.flops(1) + self.linear_2.flops(1)
+        let told = self.cond_proj.as_ref().map_or(0, |linear| linear.flops(1));
+        self.linear_1.flops(1) + self.linear_2.flops(1) + told
     }
 }

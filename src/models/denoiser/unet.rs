@@ -41,19 +41,22 @@ impl UnetConfig {
             up_blocks.push(UpBlock::new(self, init, level, num_in, skips));
             num_in = channels[level];
         }
+        let conv_norm_out = GroupNorm::new(init, self.norm_num_groups, first, self.norm_eps);
         let kernel = self.conv_out_kernel;
+        // Zero at the start, as Stable Diffusion's own code has it (diffusers leaves PyTorch's default).
+        let conv_out = Conv2d::filled(init, first, self.out_channels, kernel, Fill::Zeros);
         Unet {
             conv_in,
-            time_embedding,
+            // Last, so that what comes before is drawn as without it.
+            time_embedding: time_embedding.told(init, first, self.time_cond_proj_dim),
             class_embedding,
             add_embedding,
             encoder_hid_proj,
             down_blocks,
             mid_block,
             up_blocks,
-            conv_norm_out: GroupNorm::new(init, self.norm_num_groups, first, self.norm_eps),
-            // Zero at the start, as Stable Diffusion's own code has it (diffusers leaves PyTorch's default).
-            conv_out: Conv2d::filled(init, first, self.out_channels, kernel, Fill::Zeros),
+            conv_norm_out,
+            conv_out,
             config: self.clone(),
             compute: Compute::default(),
         }
@@ -204,8 +207,9 @@ impl Unet {
     fn embed_time(&self, timesteps: Tensor<1>, added: Added) -> Tensor<2> {
         let config = &self.config;
         let waves = waves(config, timesteps, config.block_out_channels[0]);
+        let Added { class_labels, text_embeds, time_ids, timestep_cond } = added;
+        let waves = self.time_embedding.joined(waves, timestep_cond);
         let mut time = self.time_embedding.forward(self.compute.enter(waves));
-        let Added { class_labels, text_embeds, time_ids } = added;
         let maps = self.class_embedding.as_ref();
         if let Some(labels) = class_labels
             && let Some(class) = embed_class(config, maps, labels, self.compute)

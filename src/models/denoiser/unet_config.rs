@@ -56,6 +56,9 @@ pub struct UnetConfig {
     pub freq_shift: f64,
     /// Width of the time embedding; none for four times the first of `block_out_channels`.
     pub time_embedding_dim: Option<usize>,
+    /// Width of a further vector that joins the sinusoids of the timestep; none for no such input.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub time_cond_proj_dim: Option<usize>,
     /// How the time embedding enters residual blocks.
     pub resnet_time_scale_shift: TimeScaleShift,
     /// What class labels or a pooled condition are and how they join the time embedding; none for no such input.
@@ -112,6 +115,7 @@ impl Default for UnetConfig {
             flip_sin_to_cos: true,
             freq_shift: 0.0,
             time_embedding_dim: None,
+            time_cond_proj_dim: None,
             resnet_time_scale_shift: TimeScaleShift::Shift,
             class_embedding: None,
             text_time: None,

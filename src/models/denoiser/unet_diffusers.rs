@@ -46,6 +46,7 @@ impl UnetConfig {
             flip_sin_to_cos: fields.take("flip_sin_to_cos", true)?,
             freq_shift: fields.take("freq_shift", 0.0)?,
             time_embedding_dim: fields.take("time_embedding_dim", None)?,
+            time_cond_proj_dim: fields.take("time_cond_proj_dim", None)?,
             resnet_time_scale_shift: time_scale_shift(&mut fields)?,
             class_embedding: class_embedding(&mut fields, input_dim)?,
             text_time: text_time(&mut fields, input_dim)?,
@@ -110,6 +111,7 @@ impl UnetConfig {
                 TimeScaleShift::ScaleShift => "scale_shift",
             },
             "sample_size": self.sample_size,
+            "time_cond_proj_dim": self.time_cond_proj_dim,
             "time_embedding_dim": self.time_embedding_dim,
             "transformer_layers_per_block": per_level(&self.transformer_layers_per_block),
             "up_block_types": kind(CROSS_UP, UP).rev().collect::<Vec<_>>(),
@@ -132,7 +134,6 @@ fn confine(fields: &mut Foreign) -> Result<(), ConfigError> {
     fields.confine_to_null("num_attention_heads")?;
     fields.confine_to_null("reverse_transformer_layers_per_block")?;
     fields.confine("time_embedding_type", |name| name == "positional", "positional")?;
-    fields.confine_to_null("time_cond_proj_dim")?;
     fields.confine_to_null("time_embedding_act_fn")?;
     fields.confine_to_null("timestep_post_act")?;
     // Nothing to the blocks that are understood, except the first (training only) and the second (attention is

@@ -98,7 +98,7 @@ def kl(name, config, size):
 
 
 @torch.no_grad()
-def unet(name, config, size, tokens, class_labels=None, added=None):
+def unet(name, config, size, tokens, class_labels=None, added=None, timestep_cond=None):
     model = randomise(UNet2DConditionModel(**config))
     noisy = noise(2, 2, config["in_channels"], *size)
     width = config.get("encoder_hid_dim") or config["cross_attention_dim"]
@@ -108,8 +108,11 @@ def unet(name, config, size, tokens, class_labels=None, added=None):
         "timesteps": torch.tensor([3.0, 741.0]),
     }
     prediction = model(
-        noisy, arrays["timesteps"], arrays["context"], class_labels=class_labels, added_cond_kwargs=added
-    ).sample
+        noisy, arrays["timesteps"], arrays["context"], class_labels=class_labels, added_cond_kwargs=added,
+        timestep_cond=timestep_cond,
+    ).sample  # fmt: skip
+    if timestep_cond is not None:
+        arrays["timestep_cond"] = timestep_cond
     if class_labels is not None:
         arrays["class_labels"] = class_labels.float().reshape(2, -1)
     save(name, *written(model), arrays | (added or {}) | {"prediction": prediction})
@@ -278,6 +281,17 @@ unet(
     (9, 6),
     2,
     class_labels=torch.tensor([17.0, 250.0]),
+)  # fmt: skip
+unet(
+    "unet_time_cond",  # as a latent consistency model
+    dict(
+        sample_size=8, in_channels=4, out_channels=4, block_out_channels=(4, 8), layers_per_block=1,
+        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"), up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
+        attention_head_dim=2, cross_attention_dim=6, norm_num_groups=2, time_cond_proj_dim=10,
+    ),
+    (8, 6),
+    2,
+    timestep_cond=noise(5, 2, 10),
 )  # fmt: skip
 unet(
     "unet_no_mid",

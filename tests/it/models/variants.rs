@@ -21,11 +21,12 @@ const BF16: f64 = 4e-2;
 
 const AUTOENCODERS: [&str; 6] =
     ["tiny", "tiny_other", "tiny_mish", "tiny_swish", "tiny_raw", "kl_16"];
-const UNETS: [&str; 8] = [
+const UNETS: [&str; 9] = [
     "unet_linear",
     "unet_text_time",
     "unet_hid",
     "unet_scale_shift",
+    "unet_time_cond",
     "unet_no_mid",
     "unet_cross_only",
     "unet_cross_only_mid",
@@ -65,7 +66,9 @@ fn unets_of_every_kind_match_diffusers() {
 #[test]
 fn variants_agree_in_bf16_and_learn() {
     let device = Device::flex().autodiff();
-    for name in ["unet_text_time", "unet_scale_shift", "unet_hid", "unet_cross_only"] {
+    for name in
+        ["unet_text_time", "unet_scale_shift", "unet_hid", "unet_cross_only", "unet_time_cond"]
+    {
         let golden = Golden::read(name);
         let unet = golden.unet(&device).with_compute(Compute::Bf16);
         let prediction = predict(&golden, &unet, added(&golden, &device), &device);
@@ -218,7 +221,6 @@ fn what_is_not_understood_is_refused_by_name() {
         UnetConfig::from_diffusers(&config).unwrap_err().to_string()
     };
     let refused = [
-        (json!({ "time_cond_proj_dim": 256 }), "time_cond_proj_dim 256", "null"),
         (json!({ "dual_cross_attention": true }), "dual_cross_attention true", "false"),
         (json!({ "downsample_padding": 0 }), "downsample_padding 0", "1"),
         (json!({ "mid_block_scale_factor": 1.4 }), "mid_block_scale_factor 1.4", "1"),
@@ -479,6 +481,7 @@ fn added(golden: &Golden, device: &Device) -> Added {
         class_labels: optional("class_labels").or(optional("pooled")),
         text_embeds: optional("text_embeds"),
         time_ids: optional("time_ids"),
+        timestep_cond: optional("timestep_cond"),
     }
 }
 
