@@ -8,12 +8,14 @@
 pub mod guidance;
 pub mod objective;
 pub mod schedule;
+pub mod self_consistency;
 pub mod weighting;
 
 pub use {
     guidance::Guidance,
     objective::Objective,
     schedule::{Schedule, Spacing},
+    self_consistency::SelfConsistency,
     weighting::Weighting,
 };
 
@@ -30,6 +32,9 @@ pub struct Diffusion {
     pub objective: Objective,
     /// How errors at different noise levels are weighted against each other.
     pub weighting: Weighting,
+    /// Trains it for few long steps, too: what sampler `Shortcut` needs.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub self_consistency: Option<SelfConsistency>,
 }
 
 impl Default for Diffusion {
@@ -39,6 +44,7 @@ impl Default for Diffusion {
             schedule: Schedule::ScaledLinear(schedule::ScaledLinear::default()),
             objective: Objective::Epsilon,
             weighting: Weighting::Uniform,
+            self_consistency: None,
         }
     }
 }
@@ -49,6 +55,9 @@ impl Diffusion {
         let mut faults: Vec<String> = within("schedule", self.schedule.check()).collect();
         faults.extend(within("weighting", self.weighting.check()));
         faults.extend(check(&self.schedule, self.objective));
+        if let Some(it) = &self.self_consistency {
+            faults.extend(within("self_consistency", it.check(&self.schedule, self.objective)));
+        }
         if faults.is_empty() {
             faults.extend(self.check_start());
         }
@@ -116,7 +125,8 @@ mod tests {
     fn a_weighting_that_leaves_the_start_of_sampling_untrained_is_refused() {
         let faults = |objective, gamma| {
             let schedule = Schedule::Cosine(Default::default());
-            Diffusion { schedule, objective, weighting: Weighting::MinSnr { gamma } }.check()
+            let weighting = Weighting::MinSnr { gamma };
+            Diffusion { schedule, objective, weighting, ..Diffusion::default() }.check()
         };
         for gamma in [1.0, 5.0, 20.0] {
             for objective in [Objective::Velocity, Objective::Clean, Objective::Flow] {

@@ -7,8 +7,9 @@ mod ddim;
 mod dpm_solver;
 mod euler;
 mod heun;
+mod shortcut;
 
-pub use {ddim::Ddim, dpm_solver::DpmSolver2M, euler::Euler, heun::Heun};
+pub use {ddim::Ddim, dpm_solver::DpmSolver2M, euler::Euler, heun::Heun, shortcut::Shortcut};
 
 use crate::diffusion::{Schedule, Spacing};
 use crate::faults::demand;
@@ -28,6 +29,8 @@ pub enum Sampler {
     Heun(Heun),
     /// Second order, one question per step.
     DpmSolver2M(DpmSolver2M),
+    /// Few long steps, of a denoiser that was trained for them.
+    Shortcut(Shortcut),
 }
 
 /// What is known of a noisy batch [B, C, H, W].
@@ -79,12 +82,19 @@ impl Sampler {
             Self::Euler(sampler) => sampler.spacing,
             Self::Heun(sampler) => sampler.spacing,
             Self::DpmSolver2M(sampler) => sampler.spacing,
+            Self::Shortcut(_) => Spacing::Even,
         }
     }
 
     /// Does it go on with whatever noise it is given? The others find it from the images.
     pub fn takes_noise(&self) -> bool {
         matches!(self, Self::Ddim(_) | Self::Euler(_))
+    }
+
+    /// Where the step from time `t` leads, if the network is told.
+    pub fn leads_to(&self, schedule: &Schedule, t: f64) -> Option<f64> {
+        let Self::Shortcut(_) = self else { return None };
+        self.times(schedule).into_iter().find(|to| *to < t)
     }
 
     /// Steps from noise to image.
@@ -94,6 +104,7 @@ impl Sampler {
             Self::Euler(sampler) => sampler.steps,
             Self::Heun(sampler) => sampler.steps,
             Self::DpmSolver2M(sampler) => sampler.steps,
+            Self::Shortcut(sampler) => sampler.steps,
         }
     }
 
@@ -112,6 +123,7 @@ impl Sampler {
             Self::Euler(_) => "Euler",
             Self::Heun(_) => "Heun",
             Self::DpmSolver2M(_) => "DpmSolver2M",
+            Self::Shortcut(_) => "Shortcut",
         }
     }
 
@@ -119,13 +131,14 @@ impl Sampler {
     pub fn check(&self) -> Vec<String> {
         let steps = self.num_steps();
         let is_walk = (1..=crate::diffusion::schedule::NUM_TIMESTEPS).contains(&steps);
-        let eta = match self {
+        let own = match self {
+            Self::Shortcut(sampler) => return sampler.check().into_iter().collect(),
             Self::Ddim(Ddim { eta, .. }) => demand((0.0..=1.0).contains(eta), "eta", eta, "0 to 1"),
             _ => None,
         };
         let steps = demand(is_walk, "steps", steps, "1 to 1000");
         let spacing = within("spacing", self.spacing().check());
-        steps.into_iter().chain(eta).chain(spacing).collect()
+        steps.into_iter().chain(own).chain(spacing).collect()
     }
 
     fn walk<E>(
@@ -140,6 +153,7 @@ impl Sampler {
             Self::Euler(sampler) => sampler.sample(levels, noise, denoise),
             Self::Heun(sampler) => sampler.sample(levels, noise, denoise),
             Self::DpmSolver2M(sampler) => sampler.sample(levels, noise, fresh, denoise),
+            Self::Shortcut(sampler) => sampler.walk().sample(levels, noise, denoise),
         }
     }
 }

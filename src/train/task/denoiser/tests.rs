@@ -69,7 +69,8 @@ fn losses_and_gradients_match_torch() {
             "Uniform" => Weighting::Uniform,
             _ => Weighting::MinSnr { gamma: golden.gamma },
         };
-        let diffusion = Diffusion { schedule, objective: case.objective, weighting };
+        let objective = case.objective;
+        let diffusion = Diffusion { schedule, objective, weighting, ..Diffusion::default() };
         assert_eq!(diffusion.check(), Vec::<String>::new());
         let times: Vec<f64> = match diffusion.schedule {
             Schedule::RectifiedFlow(_) => golden.flow_times.clone(),
