@@ -33,6 +33,7 @@ const FORWARD: &str = "\
 What the folder's config names decides which tensors go in and come out, under the reference's own names:
   UNet2DConditionModel         sample, timestep, encoder_hidden_states (class_labels, text_embeds,
                                time_ids where it takes them) -> sample
+  SD3Transformer2DModel        hidden_states, timestep, encoder_hidden_states, pooled_projections -> sample
   AutoencoderKL, -Tiny         x -> mean, logvar;  z -> sample
   ViTModel, Dinov2Model, RAD-DINO, DINOv3ViTModel
                                pixel_values -> last_hidden_state, pooler_output
@@ -46,8 +47,8 @@ What the folder's config names decides which tensors go in and come out, under t
 const EXPORT: &str = "\
 Write a trained run as a folder that Python's diffusers and transformers open.
 
-The folder has the U-Net, the autoencoder, the encoder and a scheduler under the libraries' own names, the condition
-between encoder and U-Net beside them, sample.py, which draws an image from an image with stock classes, and a model
+The folder has the denoiser, the autoencoder, the encoder and a scheduler under the libraries' own names, the condition
+between encoder and denoiser beside them, sample.py, which draws an image from an image with stock classes, and a model
 card (README.md) with the recipe, the data's counts and the report's figures. It is complete or absent. The run is
 only read, and may be training meanwhile.";
 

@@ -129,16 +129,16 @@ impl Run {
         self.averaged(DENOISER, config.init(&mut self.init("denoiser").deferred()).no_grad())
     }
 
-    /// The denoiser before its first step here: its U-Net from the recipe's folder, if it names one.
+    /// The denoiser before its first step here: its network from the recipe's folder, if it names one.
     pub(super) fn fresh_denoiser(&self) -> Result<Denoiser> {
         let Training { config, start, .. } = &self.networks.denoiser;
         match start {
             Start::Random => Ok(config.init(&mut self.init("denoiser"))),
             Start::Pretrained { weights, learns } => {
-                let fresh = config.unet.init(&mut self.init("denoiser").deferred());
-                let unet = pretrained(fresh, weights.weights()?, weights, learns)?;
+                let fresh = config.backbone.init(&mut self.init("denoiser").deferred());
+                let backbone = pretrained(fresh, weights.weights()?, weights, learns)?;
                 let condition = config.condition.init(&mut self.init("denoiser/condition"));
-                Ok(Denoiser { unet, condition })
+                Ok(Denoiser { backbone, condition })
             }
         }
     }

@@ -1,6 +1,6 @@
 //! What the network is told about the timestep.
 
-use crate::models::Init;
+use crate::models::{Fill, Init};
 use crate::models::layers::Linear;
 use burn::module::Module;
 use burn::tensor::activation::silu;
@@ -36,6 +36,20 @@ impl TimeEmbedding {
         Self {
             linear_1: Linear::new(init, num_in, width, true),
             linear_2: Linear::new(init, width, width, true),
+        }
+    }
+
+    /// The same, each weight starting as `fill` says of its fans (in, out), biases at zero.
+    pub(super) fn filled(
+        init: &mut Init,
+        num_in: usize,
+        width: usize,
+        fill: impl Fn(usize, usize) -> Fill,
+    ) -> Self {
+        let zeros = Some(Fill::Zeros);
+        Self {
+            linear_1: Linear::filled(init, num_in, width, fill(num_in, width), zeros),
+            linear_2: Linear::filled(init, width, width, fill(width, width), zeros),
         }
     }
 

@@ -143,8 +143,8 @@ fn numbers(model: &Package, image: &Path) -> BTreeMap<String, TensorData> {
     let condition = denoiser.condition.forward(tokens.clone(), keep);
     let null = denoiser.condition.null(1);
 
-    let channels = model.denoiser.config.unet.in_channels;
-    let side = model.denoiser.config.unet.sample_size;
+    let [channels, _] = model.denoiser.config.backbone.channels();
+    let side = model.denoiser.config.backbone.sample_size();
     let noise = starting_noise(&[1, 2], [channels, side, side], &device);
     let schedule = &model.diffusion.schedule;
     let predict = |noisy: Tensor<4>, t: f64, keep: bool| {
