@@ -304,7 +304,9 @@ impl DenoiserFrom {
     ) -> Option<DenoiserConfig> {
         match self {
             Self::Unet(section) => Some(section.config(latent_shape, token_shape, condition)),
-            Self::Transformer(section) => Some(section.config(latent_shape, token_shape, condition)),
+            Self::Transformer(section) => {
+                Some(section.config(latent_shape, token_shape, condition))
+            }
             Self::Folder { .. } => None,
         }
     }

@@ -45,8 +45,7 @@ pub(super) fn put_flat_values<M: Module>(module: M, values: Vec<Tensor<1>>) -> M
 /// The names of parameters as optimizer states had them that were saved before their names were those of the weights,
 /// by today's names: the path through the structs, variants of enums included.
 pub(super) fn former_names<M: Module>(module: &M) -> BTreeMap<String, String> {
-    let mut names =
-        Names { path: Path::default(), whole: Path::whole(), former: BTreeMap::new() };
+    let mut names = Names { path: Path::default(), whole: Path::whole(), former: BTreeMap::new() };
     module.visit(&mut names);
     names.former
 }

@@ -129,7 +129,9 @@ fn summary(model: &Package) -> String {
         }
     };
     let pooled = match denoiser.is_pooled() {
-        true => "; what it makes of the tokens also joins the time embedding, as a class label would",
+        true => {
+            "; what it makes of the tokens also joins the time embedding, as a class label would"
+        }
         false => "",
     };
     format!(

@@ -145,7 +145,9 @@ impl BackboneConfig {
     pub fn check_condition(&self, width: usize, is_pooled: bool) -> Vec<String> {
         match self {
             Self::Unet(config) => config.check_condition(width, is_pooled),
-            Self::Transformer(config) => config.check_condition(width, is_pooled).into_iter().collect(),
+            Self::Transformer(config) => {
+                config.check_condition(width, is_pooled).into_iter().collect()
+            }
         }
     }
 }

@@ -13,7 +13,12 @@ pub(super) fn table(side: usize, base: usize, width: usize) -> Vec<f32> {
         .map(|at| {
             let position = f64::from(at as f32 / step);
             let angles = frequencies.iter().map(|frequency| position * frequency);
-            angles.clone().map(f64::sin).chain(angles.map(f64::cos)).map(|wave| wave as f32).collect()
+            angles
+                .clone()
+                .map(f64::sin)
+                .chain(angles.map(f64::cos))
+                .map(|wave| wave as f32)
+                .collect()
         })
         .collect();
     let mut table = Vec::with_capacity(side * side * width);

@@ -1,7 +1,7 @@
 //! What the network is told about the timestep.
 
-use crate::models::{Fill, Init};
 use crate::models::layers::Linear;
+use crate::models::{Fill, Init};
 use burn::module::Module;
 use burn::tensor::activation::silu;
 use burn::tensor::{Tensor, TensorData};

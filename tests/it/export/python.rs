@@ -29,7 +29,7 @@ const STEPS: usize = 20;
 const GUIDANCE: f64 = 1.75;
 
 /// Schedules, objectives and conditions that differ in what is written.
-const VARIANTS: [(&str, &[&str]); 5] = [
+const VARIANTS: [(&str, &[&str]); 7] = [
     ("as it is: flow, pooled", &[]),
     (
         "epsilon, pooled",
@@ -63,6 +63,20 @@ const VARIANTS: [(&str, &[&str]); 5] = [
             "condition.tokens=ClassAndRegisters",
             "denoiser.task.schedule=Cosine(offset: 0.02, zero_terminal_snr: true)",
             "denoiser.task.objective=Velocity",
+        ],
+    ),
+    (
+        "a transformer: flow, pooled",
+        &["denoiser.from=Transformer(width: 32, depth: 2, heads: 2, context_width: 24)"],
+    ),
+    (
+        "a transformer: velocity, not pooled, patches of one, no norms of queries and keys",
+        &[
+            "denoiser.from=Transformer(patch: 1, width: 24, depth: 3, heads: 3, qk_norm: false)",
+            "denoiser.task.schedule=Cosine()",
+            "denoiser.task.objective=Velocity",
+            "condition.pooled=false",
+            "condition.tokens=ClassAndMean",
         ],
     ),
 ];
