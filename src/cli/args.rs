@@ -95,7 +95,7 @@ pub(super) enum Verb {
     /// Compute a network of a folder (diffusers' or transformers' layout) on recorded tensors.
     #[command(after_help = FORWARD)]
     Forward(Forward),
-    /// Time a training step of the U-Net of Stable Diffusion 1.5 here.
+    /// Time a training step of the U-Net of Stable Diffusion 1.5 here, or of a transformer.
     Bench(Bench),
     /// List what there is to compute with here: GPUs, NVIDIA's libraries, MPI; and what to install.
     Doctor(Doctor),
@@ -265,11 +265,14 @@ pub(super) struct Bench {
     /// Let a GPU's products round f32 to TF32.
     #[arg(long, conflicts_with = "bf16")]
     pub(super) tf32: bool,
-    /// A network of 25 million parameters instead.
+    /// A smaller network instead: of 25 million parameters, or size S of the transformer.
     #[arg(long)]
     pub(super) tiny: bool,
+    /// A transformer of size XL with patches of 2 instead of the U-Net; latents of an even side.
+    #[arg(long)]
+    pub(super) transformer: bool,
     /// Encode images instead of training: 256 px by Stable Diffusion's autoencoder, or 224 px by DINOv2-B.
-    #[arg(long, value_enum, conflicts_with_all = ["tiny", "latent", "operations"])]
+    #[arg(long, value_enum, conflicts_with_all = ["tiny", "transformer", "latent", "operations"])]
     pub(super) encode: Option<Encoder>,
     /// Time every operation of one more step, each waited for. On a GPU only.
     #[arg(long)]

@@ -135,8 +135,14 @@ fn the_table_of_positions_stays_to_the_bit() {
     let mut optimizer = AdamW::new(AdamWConfig::default());
     let (network, average, _) = optimizer.step(network, Some((average, 0.3)), sum, 0.1);
     for state in [state_dict(&network), state_dict(&average.unwrap())] {
+        // Whom the condition asks in the last block is never heard; matrices of that kind decay all the same.
+        let is_unheard = |name: &str| {
+            ["attn.add_q_proj.bias", "attn.norm_added_q.weight"]
+                .iter()
+                .any(|end| name == format!("transformer_blocks.1.{end}"))
+        };
         for (name, before) in &golden.weights {
-            assert_eq!(state[name] == *before, name == TABLE, "{name}");
+            assert_eq!(state[name] == *before, name == TABLE || is_unheard(name), "{name}");
         }
     }
 }
