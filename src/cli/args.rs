@@ -33,6 +33,7 @@ const FORWARD: &str = "\
 What the folder's config names decides which tensors go in and come out, under the reference's own names:
   UNet2DConditionModel         sample, timestep, encoder_hidden_states (class_labels, text_embeds,
                                time_ids, timestep_cond where it takes them) -> sample
+  SD3Transformer2DModel        hidden_states, timestep, encoder_hidden_states, pooled_projections -> sample
   AutoencoderKL, -Tiny         x -> mean, logvar;  z -> sample
   ViTModel, Dinov2Model, RAD-DINO, DINOv3ViTModel
                                pixel_values -> last_hidden_state, pooler_output
@@ -46,8 +47,8 @@ What the folder's config names decides which tensors go in and come out, under t
 const EXPORT: &str = "\
 Write a trained run as a folder that Python's diffusers and transformers open.
 
-The folder has the U-Net, the autoencoder, the encoder and a scheduler under the libraries' own names, the condition
-between encoder and U-Net beside them, sample.py, which draws an image from an image with stock classes, and a model
+The folder has the denoiser, the autoencoder, the encoder and a scheduler under the libraries' own names, the condition
+between encoder and denoiser beside them, sample.py, which draws an image from an image with stock classes, and a model
 card (README.md) with the recipe, the data's counts and the report's figures. It is complete or absent. The run is
 only read, and may be training meanwhile.";
 
@@ -94,7 +95,7 @@ pub(super) enum Verb {
     /// Compute a network of a folder (diffusers' or transformers' layout) on recorded tensors.
     #[command(after_help = FORWARD)]
     Forward(Forward),
-    /// Time a training step of the U-Net of Stable Diffusion 1.5 here.
+    /// Time a training step of the U-Net of Stable Diffusion 1.5 here, or of a transformer.
     Bench(Bench),
     /// List what there is to compute with here: GPUs, NVIDIA's libraries, MPI; and what to install.
     Doctor(Doctor),
@@ -264,11 +265,14 @@ pub(super) struct Bench {
     /// Let a GPU's products round f32 to TF32.
     #[arg(long, conflicts_with = "bf16")]
     pub(super) tf32: bool,
-    /// A network of 25 million parameters instead.
+    /// A smaller network instead: of 25 million parameters, or size S of the transformer.
     #[arg(long)]
     pub(super) tiny: bool,
+    /// A transformer of size XL with patches of 2 instead of the U-Net; latents of an even side.
+    #[arg(long)]
+    pub(super) transformer: bool,
     /// Encode images instead of training: 256 px by Stable Diffusion's autoencoder, or 224 px by DINOv2-B.
-    #[arg(long, value_enum, conflicts_with_all = ["tiny", "latent", "operations"])]
+    #[arg(long, value_enum, conflicts_with_all = ["tiny", "transformer", "latent", "operations"])]
     pub(super) encode: Option<Encoder>,
     /// Time every operation of one more step, each waited for. On a GPU only.
     #[arg(long)]

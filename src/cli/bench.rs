@@ -6,7 +6,7 @@ use crate::device;
 use crate::engine;
 use crate::engine::nvidia::survey;
 use crate::models::autoencoder::AutoencoderKlConfig;
-use crate::models::denoiser::UnetConfig;
+use crate::models::denoiser::{BackboneConfig, MmditConfig, UnetConfig};
 use crate::models::encoder::{Flavor, VitConfig};
 use crate::models::weights::num_parameters;
 use crate::models::{Compute, Init};
@@ -23,32 +23,30 @@ use std::time::Instant;
 /// Condition tokens, as Stable Diffusion has.
 const CONTEXT: usize = 77;
 
-/// Times forward, backward and optimizer step of the U-Net of Stable Diffusion 1.5 and prints one JSON document.
+/// Times forward, backward and optimizer step of a denoiser and prints one JSON document.
 pub(super) fn bench(bench: &Bench) -> Result<u8> {
     let device = device::parse(&bench.device)?;
     if let Some(encoder) = bench.encode {
         return encode(bench, encoder, &device);
     }
-    let config = match bench.tiny {
-        true => UnetConfig {
-            block_out_channels: vec![64, 128, 256],
-            attention: vec![false, true, true],
-            cross_attention_dim: 384,
-            ..UnetConfig::default()
-        },
-        false => UnetConfig::default(),
-    };
+    let (name, config) = network(bench);
+    if bench.transformer
+        && let Err(why) = config.check_side(bench.latent)
+    {
+        let what = format!("--latent: latents are {0} × {0}, {why}", bench.latent);
+        return Err(exit::BadArgument(what).into());
+    }
     let compute = compute(bench);
-    let unet = config.init(&mut Init::new(Stream::new(1, "bench"), &device)).with_compute(compute);
-    let mut unet = unet.train();
-    let parameters = num_parameters(&unet);
-    let flops = unet.flops(bench.latent, bench.latent, CONTEXT);
-    let shape = [bench.batch, config.in_channels, bench.latent, bench.latent];
+    let init = &mut Init::new(Stream::new(1, "bench"), &device);
+    let mut network = config.init(init).with_compute(compute).train();
+    let parameters = num_parameters(&network);
+    let flops = network.flops(bench.latent, bench.latent, CONTEXT);
+    let shape = [bench.batch, config.channels()[0], bench.latent, bench.latent];
     let autodiff = device.clone().autodiff();
     let noisy: Tensor<4> = normal("noisy", shape, &autodiff);
     let target: Tensor<4> = normal("target", shape, &autodiff);
     let context: Tensor<3> =
-        normal("context", [bench.batch, CONTEXT, config.cross_attention_dim], &autodiff);
+        normal("context", [bench.batch, CONTEXT, config.context_width()], &autodiff);
     let timesteps = Tensor::<1>::from_data(
         TensorData::new(vec![500f32; bench.batch], [bench.batch]),
         &autodiff,
@@ -59,11 +57,11 @@ pub(super) fn bench(bench: &Bench) -> Result<u8> {
     let plain = (noisy.clone().inner(), timesteps.clone().inner(), context.clone().inner());
     let mut forward = Vec::new();
     let mut steps: Vec<[f64; 3]> = Vec::new();
-    let valid = unet.valid();
+    let valid = network.valid();
     for _ in 0..bench.warm_up + bench.iterations {
         let start = Instant::now();
         let (noisy, timesteps, context) = plain.clone();
-        let _out = valid.forward(noisy, timesteps, context);
+        let _out = valid.forward(noisy, timesteps, context, None, None);
         sync()?;
         forward.push(start.elapsed().as_secs_f64());
     }
@@ -73,16 +71,17 @@ pub(super) fn bench(bench: &Bench) -> Result<u8> {
     for _ in 0..bench.warm_up + bench.iterations {
         let start = Instant::now();
         let calls_before = engine::calls();
-        let prediction = unet.forward(noisy.clone(), timesteps.clone(), context.clone());
+        let prediction =
+            network.forward(noisy.clone(), timesteps.clone(), context.clone(), None, None);
         let loss = (prediction - target.clone()).square().mean();
         sync()?;
         let forward_done = start.elapsed().as_secs_f64();
         let mut gradients = GradientSum::default();
-        gradients.add(&unet, loss.backward());
+        gradients.add(&network, loss.backward());
         sync()?;
         let backward_done = start.elapsed().as_secs_f64();
-        let (next, _, _) = optimizer.step(unet, None, gradients, 1e-4);
-        unet = next;
+        let (next, _, _) = optimizer.step(network, None, gradients, 1e-4);
+        network = next;
         sync()?;
         calls = engine::calls() - calls_before;
         loss_value = f64::from(loss.inner().into_scalar::<f32>());
@@ -93,22 +92,24 @@ pub(super) fn bench(bench: &Bench) -> Result<u8> {
     sync()?;
     let start = Instant::now();
     for _ in 0..bench.iterations {
-        let prediction = unet.forward(noisy.clone(), timesteps.clone(), context.clone());
+        let prediction =
+            network.forward(noisy.clone(), timesteps.clone(), context.clone(), None, None);
         let loss = (prediction - target.clone()).square().mean();
         let mut gradients = GradientSum::default();
-        gradients.add(&unet, loss.backward());
-        (unet, _, _) = optimizer.step(unet, None, gradients, 1e-4);
+        gradients.add(&network, loss.backward());
+        (network, _, _) = optimizer.step(network, None, gradients, 1e-4);
     }
     sync()?;
     let step = start.elapsed().as_secs_f64() / bench.iterations as f64;
     let memory = engine::memory_in_use();
     let operations = bench.operations.then(|| {
         engine::time_calls(true);
-        let prediction = unet.forward(noisy.clone(), timesteps.clone(), context.clone());
+        let prediction =
+            network.forward(noisy.clone(), timesteps.clone(), context.clone(), None, None);
         let loss = (prediction - target.clone()).square().mean();
         let mut gradients = GradientSum::default();
-        gradients.add(&unet, loss.backward());
-        let _ = optimizer.step(unet, None, gradients, 1e-4);
+        gradients.add(&network, loss.backward());
+        let _ = optimizer.step(network, None, gradients, 1e-4);
         table(engine::time_calls(false))
     });
     let first = steps[0].iter().sum::<f64>();
@@ -127,8 +128,9 @@ pub(super) fn bench(bench: &Bench) -> Result<u8> {
         tracing::info!(path = %path.display(), ?rate, "kept");
     }
     let document = json!({
-        "network": if bench.tiny { "unet-25m" } else { "unet-sd15" },
+        "network": name,
         "parameters": parameters,
+        "gflop_forward": flops as f64 / 1e9,
         "device": bench.device,
         "compute": format!("{compute:?}"),
         "latent": bench.latent,
@@ -156,6 +158,39 @@ fn peak_memory() -> Option<u64> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
     Some(line.trim().strip_suffix(" kB")?.parse::<u64>().ok()? << 10)
+}
+
+/// The denoiser that is timed, and its name.
+fn network(bench: &Bench) -> (&'static str, BackboneConfig) {
+    let transformer = |width: usize, depth: usize, heads: usize| {
+        BackboneConfig::Transformer(MmditConfig {
+            sample_size: bench.latent,
+            in_channels: 4,
+            out_channels: 4,
+            num_layers: depth,
+            attention_head_dim: width / heads,
+            num_attention_heads: heads,
+            joint_attention_dim: width,
+            pooled_projection_dim: 1,
+            pos_embed_max_size: bench.latent / 2,
+            qk_norm: true,
+            ..MmditConfig::default()
+        })
+    };
+    match (bench.transformer, bench.tiny) {
+        (false, false) => ("unet-sd15", BackboneConfig::Unet(UnetConfig::default())),
+        (false, true) => {
+            let config = UnetConfig {
+                block_out_channels: vec![64, 128, 256],
+                attention: vec![false, true, true],
+                cross_attention_dim: 384,
+                ..UnetConfig::default()
+            };
+            ("unet-25m", BackboneConfig::Unet(config))
+        }
+        (true, false) => ("transformer-xl-2", transformer(1152, 28, 16)),
+        (true, true) => ("transformer-s-2", transformer(384, 12, 6)),
+    }
 }
 
 /// Times the encoding of images.

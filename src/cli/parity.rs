@@ -5,7 +5,7 @@ use super::exit::{self, BadArgument};
 use crate::device;
 use crate::engine::{self, ConvGeometry, Groups};
 use crate::models::autoencoder::AutoencoderKlConfig;
-use crate::models::denoiser::UnetConfig;
+use crate::models::denoiser::{MmditConfig, UnetConfig};
 use crate::models::encoder::VitConfig;
 use crate::models::weights;
 use crate::models::{Compute, Init, cast, leave};
@@ -297,7 +297,7 @@ fn cases() -> Vec<Case> {
             engine::repeat(p.input("x", [2, 64, 16, 16]), size)
         }));
     }
-    cases.extend([unet(), vit(), autoencoder(), training()]);
+    cases.extend([unet(), transformer(), vit(), autoencoder(), training()]);
     cases
 }
 
@@ -352,6 +352,36 @@ fn unet() -> Case {
         values
     });
     Case { name: "U-Net of 25M".to_owned(), tolerances: [1e-3, 5e-2], compute }
+}
+
+fn transformer() -> Case {
+    let compute = Box::new(|device: &Device, compute: Compute| {
+        let config = MmditConfig {
+            sample_size: 32,
+            in_channels: 4,
+            out_channels: 4,
+            num_layers: 4,
+            num_attention_heads: 6,
+            joint_attention_dim: 256,
+            pooled_projection_dim: 128,
+            pos_embed_max_size: 16,
+            qk_norm: true,
+            ..MmditConfig::default()
+        };
+        let init = &mut Init::new(Stream::new(1, "parity"), device);
+        let transformer = without_zeros(config.init(init)).with_compute(compute).train();
+        let device = device.clone().autodiff();
+        let noisy = noise("noisy", [2, 4, 32, 32], &device);
+        let context = noise("context", [2, 3, 256], &device);
+        let timesteps = Tensor::from_data([500.0, 20.0], &device);
+        let pooled = noise("pooled", [2, 128], &device);
+        let out = transformer.forward(noisy, timesteps, context, Some(pooled));
+        let mut values = vec![("output".to_owned(), read(out.clone().inner()))];
+        let target = noise("target", [2, 4, 32, 32], &device);
+        values.extend(summary(&transformer, (out - target).square().mean()));
+        values
+    });
+    Case { name: "transformer".to_owned(), tolerances: [1e-3, 5e-2], compute }
 }
 
 fn vit() -> Case {

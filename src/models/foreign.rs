@@ -246,6 +246,11 @@ impl Foreign {
     }
 }
 
+/// The class of diffusers that `json` names, if it names one.
+pub(crate) fn class(network: &'static str, json: &str) -> Result<Option<String>, ConfigError> {
+    Foreign::parse(network, json)?.take("_class_name", None)
+}
+
 /// One value for all levels, or a list with one for each.
 #[derive(Deserialize)]
 #[serde(untagged)]

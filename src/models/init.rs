@@ -78,25 +78,48 @@ impl Init {
         self.position += 1;
         let id = ParamId::from(draws.next_u64());
         let fill = if self.is_hollow { Fill::Zeros } else { fill };
+        let n = shape.iter().product();
+        self.lazy(id, shape, move || match fill {
+            Fill::Zeros => vec![0.0; n],
+            Fill::Ones => vec![1.0; n],
+            Fill::Constant(value) => vec![value as f32; n],
+            Fill::Uniform(bound) => drawn(n, &draws, 2, |draws| draws.range(-bound, bound)),
+            Fill::Normal(std) => drawn(n, &draws, 4, |draws| std * draws.normal()),
+            Fill::TruncatedNormal(std) => (0..n)
+                .map(|_| {
+                    let mut value = std * draws.normal();
+                    while value.abs() > 2.0 {
+                        value = std * draws.normal();
+                    }
+                    value as f32
+                })
+                .collect(),
+        })
+    }
+
+    /// The next parameter, which holds the numbers that `values` computes: as many as `shape` asks for.
+    pub(crate) fn table<const D: usize>(
+        &mut self,
+        shape: [usize; D],
+        values: impl FnOnce() -> Vec<f32> + Send + Sync + 'static,
+    ) -> Param<Tensor<D>> {
+        let id = ParamId::from(self.stream.at(self.position).next_u64());
+        self.position += 1;
+        let n = shape.iter().product();
+        if self.is_hollow {
+            return self.lazy(id, shape, move || vec![0.0; n]);
+        }
+        self.lazy(id, shape, values)
+    }
+
+    fn lazy<const D: usize>(
+        &self,
+        id: ParamId,
+        shape: [usize; D],
+        values: impl FnOnce() -> Vec<f32> + Send + Sync + 'static,
+    ) -> Param<Tensor<D>> {
         let draw = move |device: &Device, require_grad: bool| {
-            let n = shape.iter().product();
-            let values: Vec<f32> = match fill {
-                Fill::Zeros => vec![0.0; n],
-                Fill::Ones => vec![1.0; n],
-                Fill::Constant(value) => vec![value as f32; n],
-                Fill::Uniform(bound) => drawn(n, &draws, 2, |draws| draws.range(-bound, bound)),
-                Fill::Normal(std) => drawn(n, &draws, 4, |draws| std * draws.normal()),
-                Fill::TruncatedNormal(std) => (0..n)
-                    .map(|_| {
-                        let mut value = std * draws.normal();
-                        while value.abs() > 2.0 {
-                            value = std * draws.normal();
-                        }
-                        value as f32
-                    })
-                    .collect(),
-            };
-            let tensor = Tensor::from_data(TensorData::new(values, shape), device);
+            let tensor = Tensor::from_data(TensorData::new(values(), shape), device);
             if require_grad { tensor.require_grad() } else { tensor }
         };
         let param = Param::uninitialized(id, draw, self.device.clone(), true, shape.into());

@@ -6,9 +6,10 @@ use super::{Recipe, RecipeError, SCHEMA};
 use crate::evaluate::Evaluation;
 use crate::faults::{demand, within};
 use crate::models::condition::Tokens;
-use crate::models::denoiser::ClassEmbedding;
+use crate::models::denoiser::{BackboneConfig, DenoiserConfig};
 use crate::models::{Init, weights};
 use crate::random::Stream;
+use crate::sample::sampler::Sampler;
 use burn::tensor::Device;
 use std::path::Path;
 
@@ -45,6 +46,7 @@ impl Recipe {
             self.check_encoder(networks, &mut faults);
             self.check_autoencoder(networks, &mut faults);
             self.check_denoiser(networks, &mut faults);
+            self.check_steps(networks, &mut faults);
         }
         faults.extend(within("denoiser.task", self.diffusion().check()));
         if let Some(train) = &self.denoiser.train {
@@ -204,64 +206,69 @@ impl Recipe {
 
     fn check_denoiser(&self, networks: &Networks, faults: &mut Vec<String>) {
         let config = &networks.denoiser.config;
-        if let Err(error) = config.unet.check().and_then(|()| config.condition.check()) {
+        if let Err(error) = config.backbone.check().and_then(|()| config.condition.check()) {
             faults.push(format!("denoiser: {error}"));
         }
-        let levels = config.unet.block_out_channels.len();
-        match &self.denoiser.from {
-            DenoiserFrom::Unet(unet) => {
-                if let Some(level) = unet.attention.iter().find(|level| **level >= levels) {
-                    faults.push(format!(
-                        "denoiser.from.attention names level {level}; there are {levels} levels, numbered from 0"
-                    ));
-                }
-            }
-            DenoiserFrom::Folder { .. } => self.check_foreign_unet(networks, faults),
+        faults.extend(within("denoiser.from", self.denoiser.from.check()));
+        if let DenoiserFrom::Folder { .. } = &self.denoiser.from {
+            self.check_foreign_denoiser(networks, faults);
         }
         let names = || {
             let mut init = Init::new(Stream::new(0, "names"), &Device::flex()).deferred();
-            weights::shapes(&config.unet.init(&mut init)).into_keys().collect()
+            weights::shapes(&config.backbone.init(&mut init)).into_keys().collect()
         };
         check_learns("denoiser", &self.denoiser.learns, &networks.denoiser.start, names, faults);
         let [_, side, _] = networks.latent_shape;
-        let halvings = levels.saturating_sub(1).min(16);
-        if side == 0 || !side.is_multiple_of(1 << halvings) {
+        if let Err(why) = config.backbone.check_side(side) {
             faults.push(format!(
-                "denoiser: latents are {side} × {side} (data.size over the autoencoder's factor), which cannot be halved {halvings} times"
+                "denoiser: latents are {side} × {side} (data.size over the autoencoder's factor), {why}"
             ));
         }
     }
 
-    /// Whether a U-Net that was trained elsewhere can be guided here.
-    fn check_foreign_unet(&self, networks: &Networks, faults: &mut Vec<String>) {
-        let unet = &networks.denoiser.config.unet;
+    /// Long steps are learned by a network that is told of them, and taken by one that has learned them.
+    fn check_steps(&self, networks: &Networks, faults: &mut Vec<String>) {
+        let is_learned = self.diffusion().self_consistency.is_some();
+        let config = &networks.denoiser.config;
+        let is_transformer = matches!(config.backbone, BackboneConfig::Transformer(_));
+        if is_learned && !config.takes_steps() {
+            faults.push(
+                "denoiser.task.self_consistency is there, but the network in denoiser.from.path is not told how far a step \
+                 leads (a U-Net's time_cond_proj_dim of 256)"
+                    .into(),
+            );
+        }
+        if is_learned && is_transformer && !self.condition.pooled {
+            faults.push(
+                "denoiser.task.self_consistency is there, but condition.pooled is false; expected true, as a transformer \
+                 is told how far a step leads beside the pooled condition"
+                    .into(),
+            );
+        }
+        for (number, strategy) in self.sample.iter().enumerate() {
+            if matches!(strategy.sampler(), Sampler::Shortcut(_)) && !is_learned {
+                faults.push(format!(
+                    "sample[{number}].sampler is Shortcut, but denoiser.task.self_consistency is missing; expected a \
+                     denoiser that is trained to take long steps"
+                ));
+            }
+        }
+    }
+
+    /// Whether a network that was trained elsewhere can be guided here.
+    fn check_foreign_denoiser(&self, networks: &Networks, faults: &mut Vec<String>) {
+        let DenoiserConfig { backbone, condition } = &networks.denoiser.config;
         let [channels, ..] = networks.latent_shape;
-        for (what, found) in
-            [("in_channels", unet.in_channels), ("out_channels", unet.out_channels)]
-        {
+        for (what, found) in ["in_channels", "out_channels"].into_iter().zip(backbone.channels()) {
             if found != channels {
                 faults.push(format!(
                     "denoiser.from.path: {what} is {found}, but the autoencoder's latents have {channels} channels"
                 ));
             }
         }
-        let pooled = networks.token_shape[0] * networks.denoiser.config.condition.width;
-        let expected = self.condition.pooled.then_some(ClassEmbedding::SimpleProjection(pooled));
-        if unet.class_embedding != expected {
-            let found = match unet.class_embedding {
-                Some(other) => format!("takes class labels ({other:?})"),
-                None => "takes no class labels".into(),
-            };
-            let pooled = self.condition.pooled;
-            faults.push(format!(
-                "denoiser.from.path {found}, which does not go with condition.pooled: {pooled}"
-            ));
-        }
-        if unet.text_time.is_some() {
-            faults.push(
-                "denoiser.from.path takes text_embeds and time_ids, as Stable Diffusion XL does; there is nothing here to give it".into(),
-            );
-        }
+        let width = condition.num_tokens * condition.width;
+        let misfits = backbone.check_condition(width, self.condition.pooled);
+        faults.extend(misfits.into_iter().map(|what| format!("denoiser.from.path {what}")));
     }
 }
 

@@ -76,8 +76,8 @@ pub struct Condition {
     pub tokens: Tokens,
     /// Probability that a training sample sees the learned null condition.
     pub dropout: f64,
-    /// Also add the projected tokens to the U-Net's time embedding (diffusers: `class_embed_type:
-    /// "simple_projection"`). Steers a small network much sooner.
+    /// Also add the projected tokens to the denoiser's time embedding (diffusers: a U-Net's `class_embed_type:
+    /// "simple_projection"`, a transformer's `pooled_projections`). Steers a small network much sooner.
     pub pooled: bool,
 }
 

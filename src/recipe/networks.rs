@@ -2,9 +2,12 @@
 
 use super::Condition;
 use crate::diffusion::Diffusion;
+use crate::faults::demand;
 use crate::models::autoencoder::AutoencoderKlConfig;
 use crate::models::condition::{ConditionConfig, Tokens};
-use crate::models::denoiser::{ClassEmbedding, DenoiserConfig, UnetConfig};
+use crate::models::denoiser::{
+    BackboneConfig, ClassEmbedding, DenoiserConfig, MmditConfig, UnetConfig,
+};
 use crate::models::encoder::VitConfig;
 use crate::train::Train;
 use crate::train::task::{autoencoder::KlLoss, dino::Dino};
@@ -83,7 +86,9 @@ pub enum AutoencoderFrom {
 pub enum DenoiserFrom {
     /// The U-Net of Stable Diffusion 1.x.
     Unet(UnetSection),
-    /// A pretrained one, to fine-tune: a folder of diffusers' `UNet2DConditionModel`.
+    /// The transformer of Stable Diffusion 3, at the sizes of DiT and SiT.
+    Transformer(TransformerSection),
+    /// A pretrained one, to fine-tune: a folder of diffusers' `UNet2DConditionModel` or `SD3Transformer2DModel`.
     Folder {
         /// The folder; relative paths start at `--data-root`.
         path: PathBuf,
@@ -220,6 +225,41 @@ impl Default for UnetSection {
     }
 }
 
+/// A diffusion transformer in which image and condition attend to each other, in the layout of Stable Diffusion 3.
+///
+/// The sizes of DiT (arXiv 2212.09748) and SiT (2401.08740), of which S is the default:
+///
+/// | | `width` | `depth` | `heads` |
+/// |---|---|---|---|
+/// | S | 384 | 12 | 6 |
+/// | B | 768 | 12 | 12 |
+/// | L | 1024 | 24 | 16 |
+/// | XL | 1152 | 28 | 16 |
+///
+/// With weights for the condition, too, it has about twice as many parameters as theirs at hardly more operations.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct TransformerSection {
+    /// Side of a patch, in latent pixels; it divides the latents' side. Half of it costs four times the operations.
+    pub patch: usize,
+    /// Width of a token; a multiple of 4.
+    pub width: usize,
+    /// Blocks.
+    pub depth: usize,
+    /// Attention heads; they divide `width`.
+    pub heads: usize,
+    /// Width of a condition token; left out, that of an image token.
+    pub context_width: Option<usize>,
+    /// Whether queries and keys are normed, which keeps a long training in bfloat16 from diverging (Esser et al. 2024).
+    pub qk_norm: bool,
+}
+
+impl Default for TransformerSection {
+    fn default() -> Self {
+        Self { patch: 2, width: 384, depth: 12, heads: 6, context_width: None, qk_norm: true }
+    }
+}
+
 impl VitSection {
     /// The network for grey images of `size` × `size`.
     pub fn config(&self, size: usize) -> VitConfig {
@@ -254,6 +294,67 @@ impl KlSection {
     }
 }
 
+impl DenoiserFrom {
+    /// The denoiser for latents [C, H, W] and `num_tokens` condition tokens of `token_width`, unless it is a folder.
+    pub fn architecture(
+        &self,
+        latent_shape: [usize; 3],
+        token_shape: [usize; 2],
+        condition: &Condition,
+    ) -> Option<DenoiserConfig> {
+        match self {
+            Self::Unet(section) => Some(section.config(latent_shape, token_shape, condition)),
+            Self::Transformer(section) => {
+                Some(section.config(latent_shape, token_shape, condition))
+            }
+            Self::Folder { .. } => None,
+        }
+    }
+
+    /// Every fault of an architecture that its network would not know of, a sentence each.
+    pub fn check(&self) -> Vec<String> {
+        match self {
+            Self::Unet(section) => section.check(),
+            Self::Transformer(section) => section.check(),
+            Self::Folder { .. } => Vec::new(),
+        }
+    }
+}
+
+impl TransformerSection {
+    /// The denoiser for latents [C, H, W] and `num_tokens` condition tokens of `token_width`.
+    pub fn config(
+        &self,
+        [channels, height, _]: [usize; 3],
+        [num_tokens, token_width]: [usize; 2],
+        condition: &Condition,
+    ) -> DenoiserConfig {
+        let width = self.context_width.unwrap_or(self.width);
+        let transformer = MmditConfig {
+            sample_size: height,
+            patch_size: self.patch,
+            in_channels: channels,
+            out_channels: channels,
+            num_layers: self.depth,
+            attention_head_dim: self.width / self.heads.max(1),
+            num_attention_heads: self.heads,
+            joint_attention_dim: width,
+            // Where nothing is pooled it sees a zero: diffusers' class has no fewer.
+            pooled_projection_dim: if condition.pooled { num_tokens * width } else { 1 },
+            pos_embed_max_size: (height / self.patch.max(1)).max(1),
+            qk_norm: self.qk_norm,
+        };
+        let condition = ConditionConfig { num_tokens, token_width, width };
+        DenoiserConfig { backbone: BackboneConfig::Transformer(transformer), condition }
+    }
+
+    fn check(&self) -> Vec<String> {
+        let divides = self.heads > 0 && self.width > 0 && self.width.is_multiple_of(self.heads);
+        let expected = format!("a positive multiple of heads ({})", self.heads);
+        demand(divides, "width", self.width, expected).into_iter().collect()
+    }
+}
+
 impl UnetSection {
     /// The denoiser for latents [C, H, W] and `num_tokens` condition tokens of `token_width`.
     pub fn config(
@@ -280,7 +381,16 @@ impl UnetSection {
             ..UnetConfig::default()
         };
         let condition = ConditionConfig { num_tokens, token_width, width: self.context_width };
-        DenoiserConfig { unet, condition }
+        DenoiserConfig { backbone: BackboneConfig::Unet(unet), condition }
+    }
+
+    fn check(&self) -> Vec<String> {
+        let levels = self.channels.len();
+        let missing = self.attention.iter().find(|level| **level >= levels);
+        let sentence = |level| {
+            format!("attention names level {level}; there are {levels} levels, numbered from 0")
+        };
+        missing.map(sentence).into_iter().collect()
     }
 }
 

@@ -3,13 +3,13 @@
 use super::Recipe;
 use super::networks::{
     AutoencoderFrom, AutoencoderTask, DenoiserFrom, DenoiserTask, EncoderFrom, EncoderTask,
-    UnetSection, num_tokens,
+    num_tokens,
 };
 use crate::artifact::ArtifactError;
 use crate::diffusion::Diffusion;
 use crate::models::autoencoder::{AutoencoderConfig, AutoencoderKlConfig};
 use crate::models::condition::ConditionConfig;
-use crate::models::denoiser::{DenoiserConfig, UnetConfig};
+use crate::models::denoiser::{BackboneConfig, DenoiserConfig};
 use crate::models::encoder::{ImageEncoderConfig, Preprocessing, VitConfig, trained_input};
 use crate::models::weights::StateDict;
 use crate::models::weights::folder::{self, ModelFolder};
@@ -84,13 +84,6 @@ pub enum Start {
         /// The weights whose names follow one of these patterns learn.
         learns: Vec<String>,
     },
-}
-
-/// The U-Net that a recipe asks for.
-#[expect(clippy::large_enum_variant, reason = "there is one at a time")]
-enum Unet<'a> {
-    New(&'a UnetSection),
-    Pretrained(UnetConfig, Pinned),
 }
 
 /// A folder of weights and the hash it must have.
@@ -195,10 +188,10 @@ impl Recipe {
         let mut faults = Vec::new();
         let encoder = self.encoder_network(data_root).map_err(|fault| faults.push(fault));
         let autoencoder = self.autoencoder_network(data_root).map_err(|fault| faults.push(fault));
-        let unet = self.pretrained_unet(data_root).map_err(|fault| faults.push(fault));
+        let pretrained = self.pretrained_denoiser(data_root).map_err(|fault| faults.push(fault));
         let train = demanded("denoiser", &self.denoiser.train).map_err(|fault| faults.push(fault));
-        let (Ok((encoder, input)), Ok(autoencoder), Ok(unet), Ok(train)) =
-            (encoder, autoencoder, unet, train)
+        let (Ok((encoder, input)), Ok(autoencoder), Ok(pretrained), Ok(train)) =
+            (encoder, autoencoder, pretrained, train)
         else {
             return Err(faults);
         };
@@ -207,15 +200,22 @@ impl Recipe {
         let latent_shape = [shrinks.latent_channels(), side, side];
         let num_tokens = num_tokens(self.condition.tokens, sees.num_registers());
         let token_shape = [num_tokens, sees.hidden_size()];
-        let (config, start) = match unet {
-            Unet::New(section) => {
-                (section.config(latent_shape, token_shape, &self.condition), Start::Random)
-            }
-            Unet::Pretrained(unet, weights) => {
-                let width = unet.context_width();
+        let (config, start) = match pretrained {
+            Some((backbone, weights)) => {
+                let width = backbone.context_width();
                 let condition = ConditionConfig { num_tokens, token_width: token_shape[1], width };
                 let learns = self.denoiser.learns.clone();
-                (DenoiserConfig { unet, condition }, Start::Pretrained { weights, learns })
+                (DenoiserConfig { backbone, condition }, Start::Pretrained { weights, learns })
+            }
+            None => {
+                let from = &self.denoiser.from;
+                let config = from.architecture(latent_shape, token_shape, &self.condition);
+                let mut config = config.expect("what is no folder is an architecture");
+                if self.diffusion().self_consistency.is_some() {
+                    let width = num_tokens * config.condition.width;
+                    config.backbone = config.backbone.with_steps(width);
+                }
+                (config, Start::Random)
             }
         };
         let denoiser = Training { config, start, task: self.diffusion().clone(), train };
@@ -291,16 +291,16 @@ impl Recipe {
         })
     }
 
-    fn pretrained_unet(&self, data_root: &Path) -> Result<Unet<'_>, String> {
-        match &self.denoiser.from {
-            DenoiserFrom::Unet(section) => Ok(Unet::New(section)),
-            DenoiserFrom::Folder { path, blake3 } => {
-                let weights = Pinned::open("denoiser", data_root, path, blake3.as_deref())?;
-                let config = UnetConfig::from_diffusers(&weights.folder.config)
-                    .map_err(|error| weights.fault(error))?;
-                Ok(Unet::Pretrained(config, weights))
-            }
-        }
+    /// The network and the folder that the denoiser starts from, if it does.
+    fn pretrained_denoiser(
+        &self,
+        data_root: &Path,
+    ) -> Result<Option<(BackboneConfig, Pinned)>, String> {
+        let DenoiserFrom::Folder { path, blake3 } = &self.denoiser.from else { return Ok(None) };
+        let weights = Pinned::open("denoiser", data_root, path, blake3.as_deref())?;
+        let config = BackboneConfig::from_diffusers(&weights.folder.config)
+            .map_err(|error| weights.fault(error))?;
+        Ok(Some((config, weights)))
     }
 
     /// What the denoiser is trained at.

@@ -3,6 +3,7 @@
 use super::sampler::{Answer, Sampler, fresh_noise, starting_noise};
 use crate::data::latents::Scale;
 use crate::diffusion::guidance::{self, Guidance};
+use crate::diffusion::self_consistency::told;
 use crate::diffusion::{Diffusion, Objective};
 use crate::models::autoencoder::Autoencoder;
 use crate::models::denoiser::Denoiser;
@@ -83,9 +84,14 @@ impl Generator<'_> {
         let (schedule, objective) = (&self.diffusion.schedule, self.diffusion.objective);
         let weaker = self.weaker_for(guidance)?;
         let mut denoise = |noisy: Tensor<4>, t: f64| -> Result<Answer> {
+            let step = self
+                .sampler
+                .leads_to(schedule, t)
+                .map_or(0.0, |to| told(schedule.alpha_sigma(t).1, schedule.alpha_sigma(to).1));
             let asked = Asked {
                 noisy,
                 timestep: schedule.timestep(t),
+                step,
                 tokens: tokens.clone(),
                 keep: &keep,
             };
@@ -130,6 +136,8 @@ impl Generator<'_> {
 struct Asked<'a> {
     noisy: Tensor<4>,
     timestep: f64,
+    /// How far the step leads, in units of timesteps; 0 where the network is not told.
+    step: f64,
     tokens: Tensor<3>,
     keep: &'a [bool],
 }
@@ -137,18 +145,19 @@ struct Asked<'a> {
 impl Asked<'_> {
     /// What `denoiser` predicts, guided.
     fn of(&self, denoiser: &Denoiser) -> Tensor<4> {
-        let timesteps = vec![self.timestep; self.keep.len()];
-        denoiser.forward(self.noisy.clone(), &timesteps, self.tokens.clone(), self.keep)
+        let [timesteps, steps] = [self.timestep, self.step].map(|it| vec![it; self.keep.len()]);
+        let (noisy, tokens) = (self.noisy.clone(), self.tokens.clone());
+        denoiser.forward_step(noisy, &timesteps, &steps, tokens, self.keep)
     }
 
     /// What it predicts guided, and by the null condition, both in one batch.
     fn with_and_without(&self, denoiser: &Denoiser) -> [Tensor<4>; 2] {
         let batch = self.keep.len();
-        let twice = vec![self.timestep; 2 * batch];
+        let [timesteps, steps] = [self.timestep, self.step].map(|it| vec![it; 2 * batch]);
         let keep: Vec<bool> = self.keep.iter().copied().chain(vec![false; batch]).collect();
         let noisy = Tensor::cat(vec![self.noisy.clone(); 2], 0);
         let tokens = Tensor::cat(vec![self.tokens.clone(); 2], 0);
-        let both = denoiser.forward(noisy, &twice, tokens, &keep);
+        let both = denoiser.forward_step(noisy, &timesteps, &steps, tokens, &keep);
         [0, batch].map(|first| both.clone().narrow(0, first, batch))
     }
 }

@@ -132,7 +132,7 @@ impl Run {
         self.averaged(DENOISER, config.init(&mut self.init("denoiser").deferred()).no_grad())
     }
 
-    /// The denoiser before its first step here: its U-Net from the recipe's folder, if it names one. Its condition
+    /// The denoiser before its first step here: its network from the recipe's folder, if it names one. Its condition
     /// expects the tokens of `latents`.
     pub(super) fn fresh_denoiser(&self, latents: &Latents) -> Result<Denoiser> {
         let TokenStatistics { mean, std } = latents.token_statistics();
@@ -146,10 +146,10 @@ impl Run {
         match start {
             Start::Random => Ok(config.init(&mut self.init("denoiser"))),
             Start::Pretrained { weights, learns } => {
-                let fresh = config.unet.init(&mut self.init("denoiser").deferred());
-                let unet = pretrained(fresh, weights.weights()?, weights, learns)?;
+                let fresh = config.backbone.init(&mut self.init("denoiser").deferred());
+                let backbone = pretrained(fresh, weights.weights()?, weights, learns)?;
                 let condition = config.condition.init(&mut self.init("denoiser/condition"));
-                Ok(Denoiser { unet, condition })
+                Ok(Denoiser { backbone, condition })
             }
         }
     }

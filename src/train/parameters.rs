@@ -45,31 +45,30 @@ pub(super) fn put_flat_values<M: Module>(module: M, values: Vec<Tensor<1>>) -> M
 /// The names of parameters as optimizer states had them that were saved before their names were those of the weights,
 /// by today's names: the path through the structs, variants of enums included.
 pub(super) fn former_names<M: Module>(module: &M) -> BTreeMap<String, String> {
-    let mut names = Names::default();
+    let mut names = Names { path: Path::default(), whole: Path::whole(), former: BTreeMap::new() };
     module.visit(&mut names);
     names.former
 }
 
-#[derive(Default)]
 struct Names {
     path: Path,
-    whole: Vec<String>,
+    whole: Path,
     former: BTreeMap<String, String>,
 }
 
 impl ModuleVisitor for Names {
     fn enter_module(&mut self, name: &str, container: &str) {
         self.path.enter(name, container);
-        self.whole.push(name.to_owned());
+        self.whole.enter(name, container);
     }
 
     fn exit_module(&mut self, _name: &str, _container: &str) {
         self.path.exit();
-        self.whole.pop();
+        self.whole.exit();
     }
 
     fn visit_float<const D: usize>(&mut self, _param: &Param<Tensor<D>>) {
-        self.former.insert(self.path.name(), self.whole.join("."));
+        self.former.insert(self.path.name(), self.whole.name());
     }
 }
 

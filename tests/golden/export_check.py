@@ -60,7 +60,7 @@ def close(name, found, expected, tolerance):
 
 # Each part by its own class, as a stranger would open it.
 index = json.loads((FOLDER / "model_index.json").read_text())
-for part in ("unet", "vae"):
+for part in ("unet" if "unet" in index else "transformer", "vae"):
     model, loaded = getattr(diffusers, index[part][1]).from_pretrained(
         FOLDER, subfolder=part, low_cpu_mem_usage=False, output_loading_info=True
     )

@@ -27,7 +27,7 @@ fn the_help_is_for_people() {
           generate  Draw images like those of given files, from a trained run or an exported folder
           inspect   Describe image files as umbra sees them, or say why they are refused
           forward   Compute a network of a folder (diffusers' or transformers' layout) on recorded tensors
-          bench     Time a training step of the U-Net of Stable Diffusion 1.5 here
+          bench     Time a training step of the U-Net of Stable Diffusion 1.5 here, or of a transformer
           doctor    List what there is to compute with here: GPUs, NVIDIA's libraries, MPI; and what to install
           warm-up   Make every kernel and plan that a recipe needs on a GPU, for a card that need not be here
           parity    Compare every operation of a device, forward and backward, with the CPU. The first thing to run on a new card

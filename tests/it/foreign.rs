@@ -16,7 +16,7 @@ pub(crate) fn write(golden: &Golden, folder: &Path, weights: &str) {
 }
 
 /// Writes a recipe of a few steps over both, and is ready to run it.
-fn recipe(home: &Path, denoiser: &str) -> Command {
+pub(crate) fn recipe(home: &Path, denoiser: &str) -> Command {
     let text = format!(
         "(
             name: \"foreign\",
@@ -43,7 +43,7 @@ fn command(home: &Path, verb: &str) -> Command {
     command
 }
 
-fn home() -> tempfile::TempDir {
+pub(crate) fn home() -> tempfile::TempDir {
     let home = tempfile::tempdir().unwrap();
     write(&Golden::read("dinov2"), &home.path().join("dino"), "model.safetensors");
     let vae = home.path().join("vae");

@@ -32,6 +32,7 @@ mod steering;
 mod store;
 mod telemetry;
 mod tiny;
+mod transformer;
 mod unrun;
 mod walk;
 mod weights;

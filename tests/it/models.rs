@@ -9,6 +9,7 @@ mod encoders;
 mod features;
 mod formula;
 pub(crate) mod golden;
+mod mmdit;
 mod strict;
 mod taef2;
 mod text;

@@ -53,7 +53,9 @@ const NEAREST_TRAIN: &str = "nearest_train";
 /// `README.md` for `model`.
 pub(super) fn markdown(model: &Package) -> String {
     let card = &model.card;
-    let [summary, parts] = [summary(model), parts(card)];
+    let backbone = &model.denoiser.config.backbone;
+    let (part, class) = (backbone.part(), backbone.class_name());
+    let [summary, parts] = [summary(model), parts(part, card)];
     let (data, metrics, memorisation) = (data(&card.counts), metrics(card), memorisation(card));
     let name = &card.name;
     let recipe = card.recipe.trim_end();
@@ -81,10 +83,10 @@ draws `sample.png`, a synthetic image that is to the encoder like IMAGE.png (gre
 chunk that it is synthetic. Or part by part:
 
 ```python
-from diffusers import AutoencoderKL, UNet2DConditionModel
+from diffusers import AutoencoderKL, {class}
 from transformers import AutoModel
 
-unet = UNet2DConditionModel.from_pretrained(folder, subfolder=\"unet\")
+{part} = {class}.from_pretrained(folder, subfolder=\"{part}\")
 vae = AutoencoderKL.from_pretrained(folder, subfolder=\"vae\")
 encoder = AutoModel.from_pretrained(f\"{{folder}}/encoder\")
 ```
@@ -118,34 +120,35 @@ machine.
 
 fn summary(model: &Package) -> String {
     let card = &model.card;
-    let unet = &model.denoiser.config;
+    let denoiser = &model.denoiser.config;
+    let (part, title) = (denoiser.backbone.part(), denoiser.backbone.title());
     let weights = match card.weights {
         Weights::Ema => "exponential averages (EMA)",
         Weights::Raw => {
             "those of the last step (raw, not averaged; encoder and autoencoder are averages, as training used them)"
         }
     };
-    let pooled = match unet.unet.class_embedding {
-        Some(_) => {
+    let pooled = match denoiser.is_pooled() {
+        true => {
             "; what it makes of the tokens also joins the time embedding, as a class label would"
         }
-        None => "",
+        false => "",
     };
     format!(
         "A latent diffusion model of radiographs, {size} × {size} pixels, one grey channel, made with umbra {version}. \
          A self-supervised encoder (DINO) sees an image; the denoiser draws another from what the encoder saw.
 
-- **encoder**: a vision transformer, patches of {patch}, width {width}; of its tokens `{tokens}` guides the U-Net
-- **condition**: a norm, an affine map and two learned tokens between encoder and U-Net ({condition} wide){pooled}
-- **unet**: trained with schedule {schedule} and objective {objective:?}
+- **encoder**: a vision transformer, patches of {patch}, width {width}; of its tokens `{tokens}` guides the {title}
+- **condition**: a norm, an affine map and two learned tokens between encoder and {title} ({condition} wide){pooled}
+- **{part}**: trained with schedule {schedule} and objective {objective:?}
 - **vae**: {factor} pixels per latent and side; {scale}
 - **weights of the denoiser**: {weights}, after {images} images (counted over all passes)",
         size = model.image_size,
         version = env!("CARGO_PKG_VERSION"),
         patch = model.patch_size,
-        width = unet.condition.token_width,
+        width = denoiser.condition.token_width,
         tokens = ron::to_string(&model.tokens).expect("a name and a number"),
-        condition = unet.condition.width,
+        condition = denoiser.condition.width,
         schedule = model.diffusion.schedule.name(),
         objective = model.diffusion.objective,
         factor = model.factor,
@@ -161,9 +164,9 @@ fn summary(model: &Package) -> String {
     )
 }
 
-fn parts(card: &Card) -> String {
+fn parts(denoiser: &str, card: &Card) -> String {
     let mut text = String::from("| part | images seen | from | licence |\n|---|---|---|---|\n");
-    let names = ["encoder", "vae", "unet and condition"];
+    let names = ["encoder".into(), "vae".into(), format!("{denoiser} and condition")];
     for ((name, images), origin) in names.iter().zip(card.images_seen).zip(&card.origins) {
         let (from, licence) = match origin {
             WeightsFrom::Trained => {
@@ -352,7 +355,7 @@ mod tests {
         let card = card(Measured::Not(String::new()));
         let table = data(&card.counts);
         assert!(table.contains("| with \\| bar and line | 1,234,567 |\n"), "{table}");
-        let parts = parts(&card);
+        let parts = parts("unet", &card);
         assert!(parts.contains("| encoder | 640 | folder dino | Apache-2.0 |\n"), "{parts}");
         assert!(parts.contains("| vae | 960 | trained here"), "{parts}");
         assert_eq!(["0", "999", "1,000"], [0, 999, 1000].map(grouped)[..]);

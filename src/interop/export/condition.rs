@@ -1,4 +1,4 @@
-//! What lies between encoder and U-Net, which no library has: its config, for `sample.py`.
+//! What lies between encoder and denoiser, which no library has: its config, for `sample.py`.
 
 use super::Package;
 use crate::data::file::Window;

@@ -45,7 +45,7 @@ pub struct Package {
     pub autoencoder: Part<AutoencoderKlConfig>,
     /// What makes latents of noise.
     pub denoiser: OnDisk<DenoiserConfig>,
-    /// What its U-Net was before it was tuned, if it was.
+    /// What its network was before it was tuned, if it was.
     pub base: Option<ModelFolder>,
     /// As the denoiser was trained.
     pub diffusion: Diffusion,
@@ -172,21 +172,22 @@ pub fn diffusers(model: &Package, folder: &Path) -> Result<()> {
             fs::create_dir(&part).with_context(|| format!("cannot create {}", part.display()))?;
             Ok(part)
         };
-        let index = index(&scheduler, &encoder, &autoencoder);
+        let index = index(model, &scheduler, &encoder, &autoencoder);
         write_json(&folder.join("model_index.json"), &index)?;
 
         let at = part("scheduler")?;
         write_json(&at.join("scheduler_config.json"), &scheduler)?;
 
-        let at = part("unet")?;
-        write_json(&at.join("config.json"), &model.denoiser.config.unet.to_diffusers())?;
+        let backbone = &model.denoiser.config.backbone;
+        let at = part(backbone.part())?;
+        write_json(&at.join("config.json"), &backbone.to_diffusers())?;
         let denoiser = read(&model.denoiser)?;
-        let unet = below(&denoiser, "unet.");
+        let weights = below(&denoiser, &format!("{}.", backbone.part()));
         let path = at.join("diffusion_pytorch_model.safetensors");
         match &model.base {
             // What did not learn is what it was, in the number format it had.
-            Some(base) => weights_file::write_like(&path, &unet, &base.weight_files())?,
-            None => write(&path, &unet)?,
+            Some(base) => weights_file::write_like(&path, &weights, &base.weight_files())?,
+            None => write(&path, &weights)?,
         }
 
         let at = part("condition")?;
@@ -224,13 +225,14 @@ pub fn diffusers(model: &Package, folder: &Path) -> Result<()> {
 ///
 /// There is no pipeline in diffusers that is guided by image tokens in this way, so the class named is none of
 /// its own: `DiffusionPipeline` says that it does not know it rather than sampling wrongly.
-fn index(scheduler: &Value, encoder: &Value, autoencoder: &Value) -> Value {
+fn index(model: &Package, scheduler: &Value, encoder: &Value, autoencoder: &Value) -> Value {
+    let backbone = &model.denoiser.config.backbone;
     json!({
         "_class_name": "UmbraPipeline",
         "_diffusers_version": DIFFUSERS,
         "encoder": ["transformers", encoder["architectures"][0]],
         "scheduler": ["diffusers", scheduler["_class_name"]],
-        "unet": ["diffusers", "UNet2DConditionModel"],
+        backbone.part(): ["diffusers", backbone.class_name()],
         "vae": ["diffusers", autoencoder["_class_name"]],
     })
 }

@@ -4,7 +4,7 @@ use super::condition::Described;
 use crate::artifact;
 use crate::models::autoencoder::AutoencoderConfig;
 use crate::models::condition::ConditionConfig;
-use crate::models::denoiser::{Denoiser, UnetConfig};
+use crate::models::denoiser::{BackboneConfig, Denoiser};
 use crate::models::encoder::{Embedder, ImageEncoderConfig, Preprocessing};
 use crate::models::weights::folder::{FolderError, ModelFolder, read_config};
 use crate::sample::model::Model;
@@ -37,9 +37,11 @@ pub fn open(folder: &Path, device: &Device) -> Result<Model> {
     let autoencoder =
         at.network(|init| config.init(init), |file| config.from_file(file), device)?;
 
-    let at = part("unet")?;
-    let unet = at.parsed(UnetConfig::from_diffusers)?;
-    let unet = at.network(|init| unet.init(init), |file| file, device)?;
+    let names = BackboneConfig::PARTS;
+    let name = names.into_iter().find(|name| folder.join(name).is_dir()).unwrap_or(names[0]);
+    let at = part(name)?;
+    let backbone = at.parsed(BackboneConfig::from_diffusers)?;
+    let backbone = at.network(|init| backbone.init(init), |file| file, device)?;
     let at = part("condition")?;
     let Described {
         recipe,
@@ -65,7 +67,7 @@ pub fn open(folder: &Path, device: &Device) -> Result<Model> {
         latent_shape: [config.latent_channels(), side, side],
         token_shape: [num_tokens, token_width],
         autoencoder,
-        denoiser: Denoiser { unet, condition },
+        denoiser: Denoiser { backbone, condition },
         diffusion,
         scale: latents,
         image_size,

@@ -31,8 +31,10 @@ def load(part, kind):
 class Model:
     def __init__(self):
         self.encoder = transformers.AutoModel.from_pretrained(HERE / "encoder").eval()
-        self.unet = load("unet", "UNet2DConditionModel")
-        self.vae = load("vae", config("model_index.json")["vae"][1])
+        parts = config("model_index.json")
+        part = "unet" if "unet" in parts else "transformer"
+        self.network = load(part, parts[part][1])
+        self.vae = load("vae", parts["vae"][1])
         kind = getattr(diffusers, config("scheduler/scheduler_config.json")["_class_name"])
         self.scheduler = kind.from_pretrained(HERE, subfolder="scheduler")
         self.config, self.weights = config("condition/config.json"), load_file(HERE / "condition/model.safetensors")
@@ -59,7 +61,7 @@ class Model:
         return seen[:, : 1 if kind == "Class" else first_patch]
 
     def condition(self, tokens):
-        """Tokens [B, N, d], or None for no image, to what the U-Net attends to, [B, N + 1, D]."""
+        """Tokens [B, N, d], or None for no image, to what the network attends to, [B, N + 1, D]."""
         w = self.weights
         if tokens is None:
             return torch.cat([w["null"], w["always"]], 1)
@@ -68,9 +70,15 @@ class Model:
         return torch.cat([tokens, w["always"].expand(len(tokens), -1, -1)], 1)
 
     def predict(self, noisy, timestep, condition):
-        """What the U-Net says of noisy latents; the pooled condition goes where a class label would."""
-        pooled = condition[:, :-1].flatten(1) if self.unet.config.class_embed_type else None
-        return self.unet(noisy, timestep, condition, class_labels=pooled).sample
+        """What the network says of noisy latents, told the pooled condition where it was trained with it."""
+        pooled, known = condition[:, :-1].flatten(1), self.network.config
+        if "class_embed_type" in known:  # a U-Net, to which it is a class label
+            pooled = pooled if known.class_embed_type else None
+            return self.network(noisy, timestep, condition, class_labels=pooled).sample
+        if known.pooled_projection_dim != pooled.shape[1]:
+            pooled = torch.zeros(len(pooled), known.pooled_projection_dim)
+        timestep = timestep.expand(len(noisy))
+        return self.network(noisy, condition, pooled, timestep).sample
 
     def latents(self, noise, condition, steps, guidance=1.0):
         """Standard normal noise [B, C, h, w] to latents. DDIM is exact where `steps` divides 1000."""
@@ -119,7 +127,7 @@ def main():
 
     model = Model()
     condition = model.condition(model.tokens(read(args.image, model.config["image_size"])))
-    side, channels = model.unet.config.sample_size, model.unet.config.in_channels
+    side, channels = model.network.config.sample_size, model.network.config.in_channels
     noise = torch.randn(1, channels, side, side, generator=torch.Generator().manual_seed(args.seed))
     image = model.decode(model.latents(noise, condition, args.steps, args.guidance))
     pixels = (image.mean(1).clamp(-1, 1) * 127.5 + 127.5).round().byte()[0].numpy()

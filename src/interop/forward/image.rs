@@ -3,7 +3,7 @@
 use super::inputs::{Inputs, Side};
 use super::{BATCH, ForwardError, named};
 use crate::models::autoencoder::AutoencoderConfig;
-use crate::models::denoiser::{Added, UnetConfig};
+use crate::models::denoiser::{Added, MmditConfig, UnetConfig};
 use crate::models::encoder::ImageEncoderConfig;
 use crate::models::weights::StateDict;
 use crate::models::weights::folder::{FolderError, ModelFolder};
@@ -33,6 +33,33 @@ pub(super) fn unet(
     config.check_inputs(&added, batch)?;
     let unet = folder.network(|init| config.init(init), |state| state, device)?;
     Ok([named("sample", unet.forward_added(noisy, timesteps, context, added))].into())
+}
+
+pub(super) fn transformer(
+    folder: &ModelFolder,
+    mut inputs: Inputs<'_>,
+    device: &Device,
+) -> Result<StateDict, ForwardError> {
+    let config = MmditConfig::from_diffusers(&folder.config)?;
+    let exactly = Side::Exactly;
+    let side = Side::MultipleOf(config.patch_size);
+    let name = "hidden_states";
+    let noisy = inputs.floats(name, [BATCH, exactly(config.in_channels), side, side])?;
+    let [batch, _, height, width] = noisy.dims();
+    let most = config.pos_embed_max_size * config.patch_size;
+    if height.max(width) > most {
+        let found = format!("{height} × {width}");
+        let expected = format!("sides of at most {most} (pos_embed_max_size times patch_size)");
+        return Err(ForwardError::Shape { name, found, expected });
+    }
+    let timesteps = inputs.per_sample("timestep", batch)?;
+    let context = [exactly(batch), Side::AtLeast(1, "N"), exactly(config.joint_attention_dim)];
+    let context = inputs.floats("encoder_hidden_states", context)?;
+    let pooled = [exactly(batch), exactly(config.pooled_projection_dim)];
+    let pooled = inputs.floats("pooled_projections", pooled)?;
+    inputs.finish()?;
+    let transformer = folder.network(|init| config.init(init), |state| state, device)?;
+    Ok([named("sample", transformer.forward(noisy, timesteps, context, Some(pooled)))].into())
 }
 
 pub(super) fn autoencoder(

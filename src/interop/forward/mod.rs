@@ -26,6 +26,7 @@ const BATCH: Side = Side::AtLeast(1, "B");
 /// | the folder's config says | inputs | outputs |
 /// |---|---|---|
 /// | `UNet2DConditionModel` | `sample`, `timestep`, `encoder_hidden_states`, and what its config asks for of `class_labels`, `text_embeds`, `time_ids`, `timestep_cond` | `sample` |
+/// | `SD3Transformer2DModel` | `hidden_states`, `timestep`, `encoder_hidden_states`, `pooled_projections` | `sample` |
 /// | `AutoencoderKL`, `AutoencoderTiny`, `TinyAutoencoder` | `x`, `z`, or both | `mean`, `logvar` (a tiny one's `latents`), `sample` |
 /// | `vit`, `dinov2`, `dinov2_with_registers`, `dinov3_vit` | `pixel_values` | `last_hidden_state`, `pooler_output` |
 /// | `clip_text_model`, `clip` | `input_ids`, `attention_mask` | `last_hidden_state`, `pooler_output`, `text_embeds` |
@@ -54,6 +55,7 @@ pub fn forward(
     let folder = ModelFolder::open(folder)?;
     match class(&folder)?.as_str() {
         "UNet2DConditionModel" => image::unet(&folder, inputs, device),
+        "SD3Transformer2DModel" => image::transformer(&folder, inputs, device),
         "AutoencoderKL" | "AutoencoderTiny" | "TinyAutoencoder" => {
             image::autoencoder(&folder, inputs, device)
         }
@@ -124,8 +126,8 @@ pub enum ForwardError {
     Unsupported(#[from] ConfigError),
     /// A kind of network that is not known here.
     #[error(
-        "{} is a {found}; expected UNet2DConditionModel, AutoencoderKL, AutoencoderTiny, TinyAutoencoder, \
-         XrayDenseNet, InceptionV3Features, Lpips, a scheduler, or a model of type vit, dinov2, \
+        "{} is a {found}; expected UNet2DConditionModel, SD3Transformer2DModel, AutoencoderKL, AutoencoderTiny, \
+         TinyAutoencoder, XrayDenseNet, InceptionV3Features, Lpips, a scheduler, or a model of type vit, dinov2, \
          dinov2_with_registers, dinov3_vit, clip_text_model or bert", path.display()
     )]
     Class {

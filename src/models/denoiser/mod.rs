@@ -1,8 +1,14 @@
 //! Networks that tell noise from image, given a condition.
 
 mod added;
+mod backbone;
 mod blocks;
 mod conditioned;
+mod mmdit;
+mod mmdit_block;
+mod mmdit_config;
+mod mmdit_diffusers;
+mod position;
 mod projection;
 mod time;
 mod transformer;
@@ -11,6 +17,9 @@ mod unet_config;
 mod unet_diffusers;
 
 pub use added::{Added, AddedError, ClassEmbedding, TextTime};
+pub use backbone::{Backbone, BackboneConfig};
 pub use conditioned::{Denoiser, DenoiserConfig};
+pub use mmdit::Mmdit;
+pub use mmdit_config::MmditConfig;
 pub use unet::Unet;
 pub use unet_config::{MidBlockKind, TimeScaleShift, UnetConfig};

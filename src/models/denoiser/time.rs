@@ -56,6 +56,21 @@ impl TimeEmbedding {
         }
     }
 
+    /// The same, each weight starting as `fill` says of its fans (in, out), biases at zero.
+    pub(super) fn filled(
+        init: &mut Init,
+        num_in: usize,
+        width: usize,
+        fill: impl Fn(usize, usize) -> Fill,
+    ) -> Self {
+        let zeros = Some(Fill::Zeros);
+        Self {
+            linear_1: Linear::filled(init, num_in, width, fill(num_in, width), zeros),
+            linear_2: Linear::filled(init, width, width, fill(width, width), zeros),
+            cond_proj: None,
+        }
+    }
+
     pub(super) fn forward(&self, sinusoids: Tensor<2>) -> Tensor<2> {
         self.linear_2.forward(silu(self.linear_1.forward(sinusoids)))
     }

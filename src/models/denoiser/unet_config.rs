@@ -192,6 +192,34 @@ impl UnetConfig {
         Ok(())
     }
 
+    /// Fails, with the end of a sentence about them, where latents of `side` × `side` would not come back as they were.
+    pub(super) fn check_side(&self, side: usize) -> Result<(), String> {
+        let halvings = self.block_out_channels.len().saturating_sub(1).min(16);
+        if side == 0 || !side.is_multiple_of(1 << halvings) {
+            return Err(format!("which cannot be halved {halvings} times"));
+        }
+        Ok(())
+    }
+
+    /// What does not go with a condition that is `width` wide when pooled, which it is where `is_pooled`.
+    pub(super) fn check_condition(&self, width: usize, is_pooled: bool) -> Vec<String> {
+        let mut faults = Vec::new();
+        let expected = is_pooled.then_some(ClassEmbedding::SimpleProjection(width));
+        if self.class_embedding != expected {
+            let found = match self.class_embedding {
+                Some(other) => format!("takes class labels ({other:?})"),
+                None => "takes no class labels".into(),
+            };
+            faults.push(format!("{found}, which does not go with condition.pooled: {is_pooled}"));
+        }
+        if self.text_time.is_some() {
+            faults.push(
+                "takes text_embeds and time_ids, as Stable Diffusion XL does; there is nothing here to give it".into(),
+            );
+        }
+        faults
+    }
+
     fn check_lists(&self, levels: usize) -> Result<(), ConfigError> {
         let lists = [
             ("attention", self.attention.len(), false),

@@ -6,7 +6,7 @@ use crate::models::ConfigError;
 use crate::models::foreign::{Foreign, per_level};
 use serde_json::{Value, json};
 
-const CLASS: &str = "UNet2DConditionModel";
+pub(super) const CLASS: &str = "UNet2DConditionModel";
 const CROSS_DOWN: &str = "CrossAttnDownBlock2D";
 const CROSS_UP: &str = "CrossAttnUpBlock2D";
 const DOWN: &str = "DownBlock2D";

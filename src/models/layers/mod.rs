@@ -12,6 +12,7 @@ pub use conv::Conv2d;
 pub use embedding::Embedding;
 pub use linear::Linear;
 pub(crate) use linear::affine;
-pub use norm::{GroupNorm, LayerNorm};
+pub(crate) use norm::normalised;
+pub use norm::{GroupNorm, LayerNorm, RmsNorm};
 pub use resnet::{Downsample, Resnet, ResnetShape, Upsample};
 pub(crate) use resnet::{concat, repeat};

@@ -92,10 +92,48 @@ impl LayerNorm {
 
     /// [.., D] to the same, in the number format of `x`.
     pub fn forward<const R: usize>(&self, x: Tensor<R>) -> Tensor<R> {
-        if engine::takes(&x) {
-            return engine::layer_norm(x, self.weight.val(), self.bias.val(), self.epsilon);
-        }
+        norm_layer(x, self.weight.val(), self.bias.val(), self.epsilon)
+    }
+}
+
+/// `x` [.., D] with its last axis normalised to mean 0 and variance 1: a [`LayerNorm`] that learns nothing.
+pub(crate) fn normalised<const R: usize>(x: Tensor<R>, epsilon: f64) -> Tensor<R> {
+    let (device, width) = (x.device(), x.dims()[R - 1]);
+    norm_layer(x, Tensor::ones([width], &device), Tensor::zeros([width], &device), epsilon)
+}
+
+fn norm_layer<const R: usize>(
+    x: Tensor<R>,
+    weight: Tensor<1>,
+    bias: Tensor<1>,
+    epsilon: f64,
+) -> Tensor<R> {
+    if engine::takes(&x) {
+        return engine::layer_norm(x, weight, bias, epsilon);
+    }
+    let wide = cast(x.clone(), FloatDType::F32);
+    cast_like(layer_norm(wide, weight, Some(bias), epsilon), &x)
+}
+
+/// Scales the last axis to mean square 1, then by what it learned (Zhang & Sennrich 2019).
+#[derive(Module, Debug)]
+pub struct RmsNorm {
+    /// Scale, `[D]`.
+    pub weight: Param<Tensor<1>>,
+    /// Added to the mean square.
+    pub epsilon: f64,
+}
+
+impl RmsNorm {
+    /// A layer that starts without a scale of its own.
+    pub fn new(init: &mut Init, width: usize, epsilon: f64) -> Self {
+        Self { weight: init.param([width], Fill::Ones), epsilon }
+    }
+
+    /// [.., D] to the same, in the number format of `x`.
+    pub fn forward<const R: usize>(&self, x: Tensor<R>) -> Tensor<R> {
         let wide = cast(x.clone(), FloatDType::F32);
-        cast_like(layer_norm(wide, self.weight.val(), Some(self.bias.val()), self.epsilon), &x)
+        let size = (wide.clone().square().mean_dim(R - 1) + self.epsilon).sqrt();
+        cast_like(wide / size * self.weight.val().unsqueeze(), &x)
     }
 }

@@ -166,28 +166,47 @@ fn list<T>(what: &str, faults: &[T], name: impl Fn(&T) -> String) -> Option<Stri
 
 /// Where in the module tree a visit is, as PyTorch would spell it.
 #[derive(Default)]
-pub(crate) struct Path(Vec<Option<String>>);
+pub(crate) struct Path {
+    names: Vec<Option<String>>,
+    is_whole: bool,
+}
+
+/// The enum whose variants have names of their own: which network a denoiser has is seen in its file.
+const NAMED: &str = "Enum:Backbone";
 
 impl Path {
+    /// A path in which everything is named as it is in the structs, variants of enums included.
+    pub(crate) fn whole() -> Self {
+        Self { is_whole: true, ..Self::default() }
+    }
+
     /// A field `at_2` stands for the numbered entry 2 of a PyTorch `Sequential`, `self_` for `self`, which
-    /// Rust keeps to itself; which variant an enum is in has no name there.
+    /// Rust keeps to itself; which variant an enum is in has no name there. A [`NAMED`] one takes the place of the
+    /// field that holds it.
     pub(crate) fn enter(&mut self, name: &str, container_type: &str) {
+        if container_type == NAMED {
+            let field = self.names.last_mut().and_then(Option::take);
+            return self.names.push(field.map(|_| name.to_lowercase()));
+        }
+        if self.is_whole {
+            return self.names.push(Some(name.to_owned()));
+        }
         if container_type.starts_with("Enum:") {
-            return self.0.push(None);
+            return self.names.push(None);
         }
         let name = match name.strip_prefix("at_") {
             Some(number) if number.bytes().all(|byte| byte.is_ascii_digit()) => number,
             _ => name.strip_suffix('_').unwrap_or(name),
         };
-        self.0.push(Some(name.to_owned()));
+        self.names.push(Some(name.to_owned()));
     }
 
     pub(crate) fn exit(&mut self) {
-        self.0.pop();
+        self.names.pop();
     }
 
     pub(crate) fn name(&self) -> String {
-        self.0.iter().flatten().map(String::as_str).collect::<Vec<_>>().join(".")
+        self.names.iter().flatten().map(String::as_str).collect::<Vec<_>>().join(".")
     }
 }
 

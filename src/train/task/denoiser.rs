@@ -16,7 +16,7 @@ use std::sync::Arc;
 
 /// The task.
 pub struct DenoiserTask {
-    /// The network's shape: U-Net and condition.
+    /// The network's shape, condition included.
     pub network: DenoiserConfig,
     /// Schedule, objective, weighting.
     pub diffusion: Diffusion,

@@ -29,7 +29,7 @@ const STEPS: usize = 20;
 const GUIDANCE: f64 = 1.75;
 
 /// Schedules, objectives and conditions that differ in what is written.
-const VARIANTS: [(&str, &[&str]); 5] = [
+const VARIANTS: [(&str, &[&str]); 7] = [
     ("as it is: flow, pooled", &[]),
     (
         "epsilon, pooled",
@@ -63,6 +63,20 @@ const VARIANTS: [(&str, &[&str]); 5] = [
             "condition.tokens=ClassAndRegisters",
             "denoiser.task.schedule=Cosine(offset: 0.02, zero_terminal_snr: true)",
             "denoiser.task.objective=Velocity",
+        ],
+    ),
+    (
+        "a transformer: flow, pooled",
+        &["denoiser.from=Transformer(width: 32, depth: 2, heads: 2, context_width: 24)"],
+    ),
+    (
+        "a transformer: velocity, not pooled, patches of one, no norms of queries and keys",
+        &[
+            "denoiser.from=Transformer(patch: 1, width: 24, depth: 3, heads: 3, qk_norm: false)",
+            "denoiser.task.schedule=Cosine()",
+            "denoiser.task.objective=Velocity",
+            "condition.pooled=false",
+            "condition.tokens=ClassAndMean",
         ],
     ),
 ];
@@ -143,8 +157,8 @@ fn numbers(model: &Package, image: &Path) -> BTreeMap<String, TensorData> {
     let condition = denoiser.condition.forward(tokens.clone(), keep);
     let null = denoiser.condition.null(1);
 
-    let channels = model.denoiser.config.unet.in_channels;
-    let side = model.denoiser.config.unet.sample_size;
+    let [channels, _] = model.denoiser.config.backbone.channels();
+    let side = model.denoiser.config.backbone.sample_size();
     let noise = starting_noise(&[1, 2], [channels, side, side], &device);
     let schedule = &model.diffusion.schedule;
     let predict = |noisy: Tensor<4>, t: f64, keep: bool| {

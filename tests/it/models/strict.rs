@@ -3,7 +3,7 @@
 use serde_json::{Map, Value, json};
 use umbra::interop::scheduler::SchedulerConfig;
 use umbra::models::autoencoder::{AutoencoderKlConfig, AutoencoderTinyConfig};
-use umbra::models::denoiser::UnetConfig;
+use umbra::models::denoiser::{MmditConfig, UnetConfig};
 use umbra::models::encoder::{Dinov3Config, ImageEncoderConfig, Preprocessing};
 use umbra::models::features::{InceptionV3Config, LpipsConfig, XrayDenseNetConfig};
 use umbra::models::text::{BertConfig, ClipTextConfig};
@@ -176,6 +176,13 @@ fn families() -> Vec<Family> {
             written: serde_json::from_str(&super::Golden::read("unet").config).unwrap(),
             harmless: json!({"_diffusers_version": "0.30.0", "sample_size": 32}),
             refused: json!({"time_embedding_type": "fourier", "dual_cross_attention": true}),
+        },
+        Family {
+            name: "transformer",
+            read: |json| outcome(MmditConfig::from_diffusers(json)),
+            written: serde_json::from_str(&super::Golden::read("mmdit").config).unwrap(),
+            harmless: json!({"_diffusers_version": "0.29.0.dev0", "sample_size": 32}),
+            refused: json!({"dual_attention_layers": [0], "qk_norm": "layer_norm", "pos_embed_max_size": null}),
         },
         Family {
             name: "AutoencoderKL",
