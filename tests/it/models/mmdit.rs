@@ -99,7 +99,7 @@ fn the_tokens_between_the_blocks_are_given_out() {
     let unet = Backbone::Unet(golden.unet(&Device::flex()));
     let (noisy, context) = (golden.tensor("noisy"), golden.tensor("context"));
     let (prediction, hidden) =
-        unet.forward_hidden(noisy, golden.tensor("timesteps"), context, None, 0);
+        unet.forward_hidden(noisy, golden.tensor("timesteps"), context, None, None, 0);
     golden.assert_close("prediction", prediction, F32);
     assert!(hidden.is_none(), "a U-Net has none");
 }
