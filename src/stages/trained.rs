@@ -111,7 +111,11 @@ impl TrainingStage<'_> {
     }
 
     pub(super) fn cost(&self, pass: &Pass) -> Cost {
-        let Train { images, batch_size, micro_batch_size, compute, keep, .. } = *self.section;
+        let Train { images, batch_size, micro_batch_size, compute, keep, ref ema, .. } =
+            *self.section;
+        let others = ema.averages().len() as u64 - 1;
+        let snapshots =
+            images.div_ceil(self.section.snapshot_every().max(1)) * ema.sigma_rel.len() as u64;
         let Pass { parameters, forward, extra } = *pass;
         // Weights, gradients, two moments and the average, and as a rule of thumb what a step keeps for the
         // backward pass: one number for every 100 operations of the forward pass.
@@ -124,8 +128,8 @@ impl TrainingStage<'_> {
             what: format!("{} images in batches of {batch_size}", HumanCount(images)),
             parameters: Some(parameters),
             operations: images as f64 * (TRAINING_FACTOR * forward + extra),
-            memory: 20 * parameters + (bytes * batch * forward / 100.0) as u64,
-            disk: 16 * parameters * keep as u64,
+            memory: (20 + 4 * others) * parameters + (bytes * batch * forward / 100.0) as u64,
+            disk: ((16 + 4 * others) * keep as u64 + 4 * snapshots) * parameters,
         }
     }
 

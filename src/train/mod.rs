@@ -22,10 +22,12 @@ use crate::data::image::Gray;
 use crate::data::loader::{Loader, LoaderConfig, Samples};
 use crate::data::picture::{self, Contents, Provenance};
 use crate::interrupt;
+use crate::models::weights::StateDict;
 use crate::telemetry::{Watch, metrics::Metrics};
 use anyhow::{Context, Result, bail, ensure};
 use burn::tensor::Device;
 use checkpoint::{Checkpoint, Environment, Header, Leg, Parts};
+use ema::snapshots;
 use std::{fs, path::PathBuf, sync::Arc, time::Instant};
 use task::{Progress, Task};
 
@@ -84,6 +86,11 @@ pub trait Procedure {
         Ok(None)
     }
 
+    /// Its power-function averages, each with its length, of which snapshots are kept.
+    fn powers(&self) -> Vec<(f64, StateDict)> {
+        Vec::new()
+    }
+
     /// Puts all that must survive a restart into `parts`.
     fn save(&mut self, parts: &mut Parts);
 
@@ -140,6 +147,7 @@ pub fn run_procedure<P: Procedure>(procedure: &mut P, setup: &Setup) -> Result<D
         &setup.environment,
     );
     let mut metrics = Metrics::open(&setup.folder, counters.images_seen)?;
+    snapshots::forget_after(&setup.folder, counters.images_seen)?;
     let mut batches = Loader::start(procedure.samples(), loader)?;
     let watch = Watch::new(name, counters.images_seen, plan.images);
     let mut average = step::Average::default();
@@ -194,6 +202,12 @@ pub fn run_procedure<P: Procedure>(procedure: &mut P, setup: &Setup) -> Result<D
             let contents = Contents::SyntheticAndReal;
             let from = Provenance { contents, recipe: &setup.name, seed: setup.seed };
             picture::write(&path, &sheet, &from)?;
+        }
+        if !plan.ema.sigma_rel.is_empty() && (is_due(plan.snapshot_every()) || is_last) {
+            let powers = procedure.powers();
+            if !powers.is_empty() {
+                snapshots::write(&setup.folder, &setup.inputs_hash, seen, &powers)?;
+            }
         }
         if is_due(plan.save_every) || is_last {
             metrics.sync()?;
@@ -261,6 +275,7 @@ impl Counters {
             recipe: setup.recipe.clone(),
             environment: setup.environment.clone(),
             history: self.history.clone(),
+            sigma_rel: None,
         };
         let mut parts = Parts::default();
         procedure.save(&mut parts);

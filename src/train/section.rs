@@ -23,7 +23,7 @@ pub struct Train {
     pub learning_rate: LearningRate,
     /// AdamW and gradient clipping.
     pub optimizer: AdamWConfig,
-    /// The averaged weights, which are validated, sampled and exported.
+    /// The averaged weights, which are validated, sampled and exported; the first, where there are several.
     pub ema: EmaConfig,
     /// Number format (dtype) of the forward and backward pass, and of validation while training; weights, norms,
     /// softmax and loss stay F32. What is trained is encoded, sampled and measured with in F32.
@@ -75,8 +75,14 @@ impl Train {
             save_every,
             keep,
             micro_batch_size: None,
+            ema: EmaConfig { snapshot_every: None, ..self.ema.clone() },
             ..self.clone()
         }
+    }
+
+    /// Images between snapshots of power-function averages.
+    pub fn snapshot_every(&self) -> u64 {
+        self.ema.snapshot_every.unwrap_or(self.save_every)
     }
 
     /// Every fault of the numbers a recipe gave, a sentence each.

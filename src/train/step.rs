@@ -6,6 +6,7 @@ use super::learner::{Learner, Stride};
 use super::task::{Progress, Task};
 use super::{Procedure, Train};
 use crate::data::{image::Gray, loader::Samples};
+use crate::models::weights::StateDict;
 use anyhow::Result;
 use burn::tensor::Tensor;
 use burn_train::metric::state::NumericMetricState;
@@ -71,12 +72,16 @@ impl<T: Task> Procedure for Descent<'_, T> {
             // Rounds are averaged with equal weight; a smaller last one must count for less.
             gradients.add(learner.model(), (loss.total * (share * num_rounds)).backward());
         }
+        let (step, seen) = (progress.step, progress.images_seen);
+        let decays = plan.ema.averages().into_iter().map(|it| it.decay_at(step, seen, seen_after));
+        let decays: Vec<f64> = decays.collect();
         let stride = Stride {
             learning_rate,
             weight_decay: task.weight_decay(plan.optimizer.weight_decay, progress),
-            ema_decay: task.ema_decay(plan.ema.decay_at(progress.step), progress),
+            ema_decay: task.ema_decay(decays[0], progress),
         };
         let gradient_norm = learner.step(gradients, stride);
+        learner.follow(&gradient_norm, &decays[1..]);
         task.after_step(&gradient_norm, progress);
         Report { figures, gradient_norm, learning_rate }
     }
@@ -87,6 +92,10 @@ impl<T: Task> Procedure for Descent<'_, T> {
 
     fn preview(&self) -> Result<Option<Gray>> {
         self.task.preview(self.learner.ema())
+    }
+
+    fn powers(&self) -> Vec<(f64, StateDict)> {
+        self.learner.powers()
     }
 
     fn save(&mut self, parts: &mut Parts) {
