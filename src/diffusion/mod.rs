@@ -8,9 +8,10 @@
 pub mod guidance;
 pub mod objective;
 pub mod schedule;
+pub mod times;
 pub mod weighting;
 
-pub use {objective::Objective, schedule::Schedule, weighting::Weighting};
+pub use {objective::Objective, schedule::Schedule, times::Times, weighting::Weighting};
 
 use crate::faults::within;
 use serde::{Deserialize, Serialize};
@@ -25,6 +26,18 @@ pub struct Diffusion {
     pub objective: Objective,
     /// How errors at different noise levels are weighted against each other.
     pub weighting: Weighting,
+    /// How often each noise level is seen in training.
+    #[serde(skip_serializing_if = "is_default")]
+    pub times: Times,
+    /// Whether the times of a batch share out all of them evenly, each its own stretch: the loss of a batch then varies
+    /// less.
+    #[serde(skip_serializing_if = "is_default")]
+    pub stratified: bool,
+}
+
+/// What a recipe does not name leaves no trace in the hash of a stage.
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
 }
 
 impl Default for Diffusion {
@@ -34,6 +47,8 @@ impl Default for Diffusion {
             schedule: Schedule::ScaledLinear(schedule::ScaledLinear::default()),
             objective: Objective::Epsilon,
             weighting: Weighting::Uniform,
+            times: Times::Uniform,
+            stratified: false,
         }
     }
 }
@@ -43,6 +58,7 @@ impl Diffusion {
     pub fn check(&self) -> Vec<String> {
         let mut faults: Vec<String> = within("schedule", self.schedule.check()).collect();
         faults.extend(within("weighting", self.weighting.check()));
+        faults.extend(within("times", self.times.check()));
         faults.extend(check(&self.schedule, self.objective));
         if faults.is_empty() {
             faults.extend(self.check_start());
@@ -59,7 +75,10 @@ impl Diffusion {
             let (alpha, sigma) = self.schedule.alpha_sigma(t);
             self.weighting.weight(self.objective, alpha, sigma)
         };
-        let drawn = |i| weight(self.schedule.draw((f64::from(i) + 0.5) / f64::from(DRAWS)));
+        let drawn = |i| {
+            let u = self.times.quantile((f64::from(i) + 0.5) / f64::from(DRAWS));
+            weight(self.schedule.draw(u))
+        };
         let mean = (0..DRAWS).map(drawn).sum::<f64>() / f64::from(DRAWS);
         let share = weight(1.0) / mean;
         (share < LEAST_WEIGHT_AT_START).then(|| {
@@ -111,7 +130,13 @@ mod tests {
     fn a_weighting_that_leaves_the_start_of_sampling_untrained_is_refused() {
         let faults = |objective, gamma| {
             let schedule = Schedule::Cosine(Default::default());
-            Diffusion { schedule, objective, weighting: Weighting::MinSnr { gamma } }.check()
+            Diffusion {
+                schedule,
+                objective,
+                weighting: Weighting::MinSnr { gamma },
+                ..Diffusion::default()
+            }
+            .check()
         };
         for gamma in [1.0, 5.0, 20.0] {
             for objective in [Objective::Velocity, Objective::Clean, Objective::Flow] {
@@ -125,6 +150,15 @@ mod tests {
                 && told[0].contains("where sampling starts"),
             "{told:?}"
         );
+    }
+
+    /// A stage's hash is of the section as text: what is not named must leave no trace in it.
+    #[test]
+    fn sections_of_old_recipes_read_as_they_did() {
+        let text = serde_json::to_string(&Diffusion::default()).unwrap();
+        assert!(text.ends_with(r#""objective":"Epsilon","weighting":"Uniform"}"#), "{text}");
+        let again: Diffusion = serde_json::from_str(&text).unwrap();
+        assert_eq!(again, Diffusion::default());
     }
 
     #[test]

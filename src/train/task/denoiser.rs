@@ -6,7 +6,7 @@ use crate::data::{
     image::Gray,
     loader::{SampleError, Samples},
 };
-use crate::diffusion::{Diffusion, Objective, Schedule, objective::add_noise};
+use crate::diffusion::{Diffusion, Objective, Schedule, objective::add_noise, times::TimeDraws};
 use crate::models::Compute;
 use crate::models::denoiser::{Denoiser, DenoiserConfig};
 use crate::random::{Permutation, Stream};
@@ -32,6 +32,8 @@ pub struct DenoiserTask {
     pub device: Device,
     /// Rows per forward pass when measuring.
     pub batch_size: usize,
+    /// Images per optimizer step, over which stratified times are shared out.
+    pub step_size: usize,
     /// Draws a preview from the averaged weights.
     pub painter: Option<Painter>,
 }
@@ -51,30 +53,23 @@ pub struct Item {
 /// Rows of a store with their draws.
 struct Noised {
     latents: Arc<Latents>,
-    schedule: Schedule,
     dropout: f64,
     posterior: Stream,
     noise: Stream,
-    time: Stream,
+    /// None: whoever asks says.
+    times: Option<TimeDraws>,
     keep: Stream,
 }
 
 impl Noised {
-    fn new(
-        latents: Arc<Latents>,
-        schedule: Schedule,
-        dropout: f64,
-        seed: u64,
-        group: &str,
-    ) -> Self {
+    fn new(latents: Arc<Latents>, dropout: f64, seed: u64, group: &str) -> Self {
         let stream = |what: &str| Stream::new(seed, &format!("{group}/{what}"));
         Self {
             latents,
-            schedule,
             dropout,
             posterior: stream("posterior"),
             noise: stream("noise"),
-            time: stream("time"),
+            times: None,
             keep: stream("keep"),
         }
     }
@@ -95,7 +90,7 @@ impl Samples for Noised {
             noise,
             clean,
             tokens: row.tokens,
-            t: self.schedule.draw(self.time.at(position).uniform()),
+            t: self.times.as_ref().map_or(0.0, |times| times.at(position)),
             keep: !self.keep.at(position).chance(self.dropout),
         })
     }
@@ -190,13 +185,12 @@ impl Task for DenoiserTask {
     }
 
     fn samples(&self) -> Arc<dyn Samples<Item = Item>> {
-        Arc::new(Noised::new(
-            self.train.clone(),
-            self.diffusion.schedule.clone(),
-            self.dropout,
-            self.seed,
-            "denoiser",
-        ))
+        let Diffusion { schedule, times, stratified, .. } = self.diffusion.clone();
+        let strata = stratified.then_some(self.step_size);
+        let stream = Stream::new(self.seed, "denoiser/time");
+        let times = Some(TimeDraws { schedule, times, strata, stream });
+        let noised = Noised::new(self.train.clone(), self.dropout, self.seed, "denoiser");
+        Arc::new(Noised { times, ..noised })
     }
 
     fn share(&mut self, _: &Denoiser, _: &Denoiser, _: &[Item], _: usize, _: Progress) {}
@@ -210,15 +204,9 @@ impl Task for DenoiserTask {
     /// The unweighted loss over the validation split, or a fixed part of a large one; noise and times are fixed by
     /// the seed.
     fn validate(&self, ema: &Denoiser) -> Result<Vec<(&'static str, f64)>> {
-        let fixed = Noised::new(
-            self.valid.clone(),
-            self.diffusion.schedule.clone(),
-            0.0,
-            self.seed,
-            "denoiser/validation",
-        );
+        let fixed = Noised::new(self.valid.clone(), 0.0, self.seed, "denoiser/validation");
         let rows = validated(self.valid.len(), self.seed);
-        let times = validation_times(&fixed.schedule, rows.len(), self.seed);
+        let times = validation_times(&self.diffusion.schedule, rows.len(), self.seed);
         let rows: Vec<(usize, f64)> = rows.into_iter().zip(times).collect();
         let mut sum = 0.0;
         for batch in rows.chunks(self.batch_size) {

@@ -69,7 +69,8 @@ fn losses_and_gradients_match_torch() {
             "Uniform" => Weighting::Uniform,
             _ => Weighting::MinSnr { gamma: golden.gamma },
         };
-        let diffusion = Diffusion { schedule, objective: case.objective, weighting };
+        let objective = case.objective;
+        let diffusion = Diffusion { schedule, objective, weighting, ..Diffusion::default() };
         assert_eq!(diffusion.check(), Vec::<String>::new());
         let times: Vec<f64> = match diffusion.schedule {
             Schedule::RectifiedFlow(_) => golden.flow_times.clone(),
@@ -131,4 +132,35 @@ fn a_validation_covers_all_times_in_no_order_of_the_rows() {
         assert_eq!(times, validation_times(&schedule, count, 1));
         assert_ne!(times, validation_times(&schedule, count, 2));
     }
+}
+
+/// The loss of a batch of a network that has learned all there is to learn of standard normal numbers, 64 an image: its
+/// error at each time is known, and an image's is that times χ² of 64 over 64.
+#[test]
+fn the_loss_of_a_batch_varies_less_with_stratified_times() {
+    let (batch, batches) = (16u64, 2_000u64);
+    let schedule = Schedule::RectifiedFlow(RectifiedFlow::default());
+    let variance = |strata| {
+        let (stream, errors) = (Stream::new(1, "time"), Stream::new(1, "error"));
+        let times =
+            TimeDraws { schedule: schedule.clone(), times: Default::default(), strata, stream };
+        let loss = |number: u64| {
+            let item = |position| {
+                let (alpha, sigma) = schedule.alpha_sigma(times.at(position));
+                // What is left of noise − clean, of variance 2, once alpha · clean + sigma · noise is known.
+                let left = 2.0 - (sigma - alpha).powi(2) / (alpha * alpha + sigma * sigma);
+                let normals = errors.at(position).normals(64);
+                left * normals.iter().map(|n| f64::from(n * n)).sum::<f64>() / 64.0
+            };
+            (batch * number..batch * (number + 1)).map(item).sum::<f64>() / batch as f64
+        };
+        let losses: Vec<f64> = (0..batches).map(loss).collect();
+        let mean = losses.iter().sum::<f64>() / batches as f64;
+        // The mean over all times of 2 − (1 − 2t)² / (1 − 2t + 2t²) is π / 2.
+        assert!((mean - std::f64::consts::FRAC_PI_2).abs() < 0.01, "{mean}");
+        losses.iter().map(|loss| (loss - mean).powi(2)).sum::<f64>() / (batches - 1) as f64
+    };
+    let (alone, shared_out) = (variance(None), variance(Some(batch as usize)));
+    // What is left is the images' own: a third here (measured 0.43 of the whole).
+    assert!(shared_out < 0.6 * alone, "{shared_out} {alone}");
 }
