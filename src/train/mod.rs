@@ -151,6 +151,7 @@ pub fn run_procedure<P: Procedure>(procedure: &mut P, setup: &Setup) -> Result<D
     let mut batches = Loader::start(procedure.samples(), loader)?;
     let watch = Watch::new(name, counters.images_seen, plan.images);
     let mut average = step::Average::default();
+    let mut pace = Pace::default();
     let mut clock = Clock::start(counters.seconds);
 
     if counters.images_seen == 0 {
@@ -164,13 +165,17 @@ pub fn run_procedure<P: Procedure>(procedure: &mut P, setup: &Setup) -> Result<D
             counters.save(procedure, setup, &batches)?;
             return Err(interrupt::Interrupted.into());
         }
+        let began = Instant::now();
         let batch = batches.next().context("the loader ended")??;
+        pace.waited += began.elapsed().as_secs_f64();
         let seen_before = counters.images_seen;
         let report = procedure.step(&batch.items, plan, counters.progress(plan));
         let images = batch.items.len();
         counters.step += 1;
         counters.images_seen += images as u64;
         average.add(report, images);
+        pace.images += images;
+        pace.seconds += began.elapsed().as_secs_f64();
         let seen = counters.images_seen;
         let is_due = |every: u64| seen_before / every != seen / every;
         let is_last = seen >= plan.images;
@@ -186,8 +191,11 @@ pub fn run_procedure<P: Procedure>(procedure: &mut P, setup: &Setup) -> Result<D
 
         // Once in a while.
         if is_due(plan.log_every) || is_last {
-            let figures = average.take();
+            let began = Instant::now();
+            let mut figures = average.take();
+            pace.seconds += began.elapsed().as_secs_f64();
             watch.say(format!("loss {:.4}", figures[0].1));
+            figures.extend(std::mem::take(&mut pace).figures());
             metrics.record(seen, figures)?;
         }
         if is_due(plan.validate_every) || is_last {
@@ -285,6 +293,26 @@ impl Counters {
             saved.context("the checkpoint could not be saved; the one before it is untouched")?;
         tracing::debug!(path = %folder.display(), "saved");
         Ok(())
+    }
+}
+
+/// The figures of training that a clock decides: two runs of one recipe differ in them.
+pub const CLOCKED: [&str; 2] = ["train/images_per_second", "train/data_wait"];
+
+/// How fast the loop is, without validation, pictures and checkpoints.
+#[derive(Default)]
+struct Pace {
+    images: usize,
+    seconds: f64,
+    /// Of those, how many it waited for the loader.
+    waited: f64,
+}
+
+impl Pace {
+    fn figures(self) -> [(String, f64); 2] {
+        let values = [self.images as f64 / self.seconds, self.waited / self.seconds];
+        let [speed, wait] = CLOCKED.map(str::to_owned);
+        [(speed, values[0]), (wait, values[1])]
     }
 }
 

@@ -3,7 +3,7 @@
 use super::adamw::{GradientSum, Norm};
 use super::checkpoint::Parts;
 use super::learner::{Learner, Stride};
-use super::task::{Progress, Task};
+use super::task::{Progress, Task, group_means};
 use super::{Procedure, Train};
 use crate::data::{image::Gray, loader::Samples};
 use crate::models::weights::StateDict;
@@ -151,31 +151,58 @@ impl Average {
         std::mem::take(&mut self.skipped)
     }
 
-    /// The means, and a clean slate. The first figure is the loss.
-    pub(super) fn take(&mut self) -> Vec<(&'static str, f64)> {
+    /// The means, and a clean slate. The first figure is the loss. All that is still on the device is read at once.
+    pub(super) fn take(&mut self) -> Vec<(String, f64)> {
         self.settle();
-        let mut means: Vec<(&'static str, NumericMetricState)> = Vec::new();
+        let tensors = self.done.iter().flat_map(|(report, ..)| &report.figures);
+        let tensors: Vec<Tensor<1>> = tensors.map(|(_, figure)| figure.clone()).collect();
+        let values = match tensors.is_empty() {
+            true => Vec::new(),
+            false => {
+                Tensor::cat(tensors, 0).into_data().try_into_vec::<f32>().expect("figures are f32")
+            }
+        };
+        let mut values = values.into_iter().map(f64::from);
+        // A name, and the running mean of each of its numbers.
+        let mut means: Vec<(&'static str, Vec<NumericMetricState>)> = Vec::new();
         let mut last_rate = 0.0;
         for (report, norm, images) in self.done.drain(..) {
             last_rate = report.learning_rate;
-            let figures = report
-                .figures
-                .into_iter()
-                .map(|(name, value)| (name, f64::from(value.into_scalar::<f32>())))
-                .chain([("train/gradient_norm", norm)]);
-            for (at, (name, value)) in figures.enumerate() {
+            let figures = report.figures.into_iter().map(|(name, figure)| {
+                let [len] = figure.dims();
+                (name, values.by_ref().take(len).collect())
+            });
+            for (at, (name, values)) in
+                figures.chain([("train/gradient_norm", vec![norm])]).enumerate()
+            {
+                let values: Vec<f64> = values;
                 if means.len() <= at {
-                    means.push((name, NumericMetricState::new()));
+                    let fresh = values.iter().map(|_| NumericMetricState::new());
+                    means.push((name, fresh.collect()));
                 }
-                means[at].1.update(value, images);
+                for (mean, value) in means[at].1.iter_mut().zip(values) {
+                    mean.update(value, images);
+                }
             }
         }
-        let mut figures: Vec<(&'static str, f64)> =
-            means.iter().map(|(name, mean)| (*name, mean.running_value().current())).collect();
-        if figures.is_empty() {
-            figures.push(("train/loss", f64::NAN));
+        let mut figures: Vec<(String, f64)> = Vec::new();
+        for (name, means) in means {
+            let values: Vec<f64> =
+                means.iter().map(|mean| mean.running_value().current()).collect();
+            match values[..] {
+                [value] => figures.push((name.to_owned(), value)),
+                _ => {
+                    let groups = group_means(&values).enumerate();
+                    figures.extend(
+                        groups.filter_map(|(at, mean)| Some((format!("{name}{at}"), mean?))),
+                    );
+                }
+            }
         }
-        figures.push(("train/learning_rate", last_rate));
+        if figures.is_empty() {
+            figures.push(("train/loss".to_owned(), f64::NAN));
+        }
+        figures.push(("train/learning_rate".to_owned(), last_rate));
         figures
     }
 }

@@ -1,6 +1,6 @@
 //! Training the denoiser: latents and condition tokens from the store, noise in, the objective's target out.
 
-use super::{Loss, Progress, Task, validated};
+use super::{Loss, Progress, Task, by_group, group_means, validated};
 use crate::data::latents::Latents;
 use crate::data::{
     image::Gray,
@@ -9,6 +9,7 @@ use crate::data::{
 use crate::diffusion::{Diffusion, Objective, Schedule, objective::add_noise, times::TimeDraws};
 use crate::models::Compute;
 use crate::models::denoiser::{Denoiser, DenoiserConfig};
+use crate::models::images::values;
 use crate::random::{Permutation, Stream};
 use anyhow::Result;
 use burn::tensor::{Device, Tensor, TensorData};
@@ -124,16 +125,25 @@ impl DenoiserTask {
     }
 }
 
-/// Shares of image and noise, item by item.
+/// Times, and shares of image and noise at them, item by item.
 struct Levels {
+    times: Vec<f64>,
     alpha: Vec<f64>,
     sigma: Vec<f64>,
 }
 
 impl Levels {
     fn at(schedule: &Schedule, times: impl Iterator<Item = f64>) -> Self {
-        let (alpha, sigma) = times.map(|t| schedule.alpha_sigma(t)).unzip();
-        Self { alpha, sigma }
+        let times: Vec<f64> = times.collect();
+        let (alpha, sigma) = times.iter().map(|&t| schedule.alpha_sigma(t)).unzip();
+        Self { times, alpha, sigma }
+    }
+
+    /// The mean of `errors` [B] in each quarter of the schedule's time, as [`by_group`] gives it.
+    fn quarters(&self, errors: Tensor<1>) -> Tensor<1> {
+        // A timestep at the end of a quarter belongs to it.
+        let quarter = |t: &f64| (t * 4.0 - 1e-9).clamp(0.0, 3.0) as usize;
+        by_group(errors, &self.times.iter().map(quarter).collect::<Vec<_>>(), 4)
     }
 }
 
@@ -157,9 +167,17 @@ fn weighted(diffusion: &Diffusion, errors: Tensor<1>, levels: &Levels) -> Loss {
     });
     let weights = TensorData::new(weights.collect(), errors.dims());
     let weights = Tensor::from_data(weights, &errors.device());
-    let unweighted = errors.clone().inner().mean();
-    Loss { total: (errors * weights).mean(), parts: vec![("train/unweighted_loss", unweighted)] }
+    let plain = errors.clone().inner();
+    let parts = vec![
+        ("train/unweighted_loss", plain.clone().mean()),
+        ("train/loss_t", levels.quarters(plain)),
+    ];
+    Loss { total: (errors * weights).mean(), parts }
 }
+
+/// The validation loss in each quarter of the schedule's time, from least to most noise.
+const QUARTERS: [&str; 4] =
+    ["validation/loss_t0", "validation/loss_t1", "validation/loss_t2", "validation/loss_t3"];
 
 /// Times for `count` rows, evenly spread over the schedule, so that a small split covers them all, and handed out in an
 /// order of the seed's: where rows are sorted by dataset, noise level and dataset must not go together.
@@ -201,22 +219,28 @@ impl Task for DenoiserTask {
         weighted(&self.diffusion, errors, &levels)
     }
 
-    /// The unweighted loss over the validation split, or a fixed part of a large one; noise and times are fixed by
-    /// the seed.
+    /// The unweighted loss over the validation split, or a fixed part of a large one, and in each quarter of time; noise
+    /// and times are fixed by the seed.
     fn validate(&self, ema: &Denoiser) -> Result<Vec<(&'static str, f64)>> {
         let fixed = Noised::new(self.valid.clone(), 0.0, self.seed, "denoiser/validation");
         let rows = validated(self.valid.len(), self.seed);
         let times = validation_times(&self.diffusion.schedule, rows.len(), self.seed);
         let rows: Vec<(usize, f64)> = rows.into_iter().zip(times).collect();
-        let mut sum = 0.0;
+        // Of all errors; then, of each quarter of time, sums and sizes.
+        let mut sums = [0.0; 9];
         for batch in rows.chunks(self.batch_size) {
             let item =
                 |&(row, t): &(usize, f64)| Ok(Item { t, ..fixed.get(row as u64, row as u64)? });
             let items = batch.iter().map(item).collect::<Result<Vec<_>, SampleError>>()?;
-            let (errors, _) = self.errors(ema, &items, &self.device);
-            sum += f64::from(errors.sum().into_scalar::<f32>());
+            let (errors, levels) = self.errors(ema, &items, &self.device);
+            let quarters = levels.quarters(errors.clone()) * items.len() as f64;
+            let read = values(Tensor::cat(vec![errors.sum(), quarters], 0))?;
+            sums.iter_mut().zip(read).for_each(|(sum, value)| *sum += f64::from(value));
         }
-        Ok(vec![("validation/loss", sum / rows.len() as f64)])
+        let loss = ("validation/loss", sums[0] / rows.len() as f64);
+        let quarters = QUARTERS.into_iter().zip(group_means(&sums[1..]));
+        let quarters = quarters.filter_map(|(name, mean)| Some((name, mean?)));
+        Ok(std::iter::once(loss).chain(quarters).collect())
     }
 
     fn preview(&self, ema: &Denoiser) -> Result<Option<Gray>> {

@@ -94,12 +94,25 @@ fn losses_and_gradients_match_torch() {
         let prediction = golden.tensor(&golden.prediction).require_grad();
         let errors = errors(case.objective, prediction.clone(), clean, noise, &levels);
         let loss = weighted(&diffusion, errors, &levels);
-        let [(name, unweighted)] = &loss.parts[..] else { panic!("one part") };
-        assert_eq!(*name, "train/unweighted_loss");
+        let [(name, unweighted), (by_time, quarters)] = &loss.parts[..] else {
+            panic!("two parts")
+        };
+        assert_eq!((*name, *by_time), ("train/unweighted_loss", "train/loss_t"));
         // f32 against f64, sums of 60 terms.
         let value = |tensor: &Tensor<1>| f64::from(tensor.clone().into_scalar::<f32>());
         assert_near(value(unweighted), case.unweighted, 1e-5, &what);
         assert_near(value(&loss.total), case.loss, 1e-5, &what);
+        // The quarters' means, each as often as its share says, are the mean of all.
+        let quarters = values(quarters.clone()).unwrap();
+        let quarters: Vec<f64> = quarters.into_iter().map(f64::from).collect();
+        let whole = quarters[..4].iter().sum::<f64>();
+        assert_near(whole, case.unweighted, 1e-5, &what);
+        for (quarter, mean) in group_means(&quarters).enumerate() {
+            let is_in = |t: &f64| *t > 0.25 * quarter as f64 && *t <= 0.25 * (quarter + 1) as f64;
+            let is_there = levels.times.iter().any(is_in);
+            assert_eq!(mean.is_some(), is_there, "{what}: quarter {quarter}");
+        }
+        assert_near(quarters[4..].iter().sum(), 1.0, 1e-6, &what);
         let gradient = prediction.grad(&loss.total.backward()).unwrap();
         let gradient = gradient.into_data().try_into_vec::<f32>().unwrap();
         assert_eq!(gradient.len(), case.gradient.len());
