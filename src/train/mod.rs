@@ -19,7 +19,7 @@ pub use section::Train;
 pub use step::Report;
 
 use crate::data::image::Gray;
-use crate::data::loader::{Loader, LoaderConfig, Samples};
+use crate::data::loader::{Loader, LoaderConfig, LoaderError};
 use crate::data::picture::{self, Contents, Provenance};
 use crate::interrupt;
 use crate::models::weights::StateDict;
@@ -28,7 +28,7 @@ use anyhow::{Context, Result, bail, ensure};
 use burn::tensor::Device;
 use checkpoint::{Checkpoint, Environment, Header, Leg, Parts};
 use ema::snapshots;
-use std::{fs, path::PathBuf, sync::Arc, time::Instant};
+use std::{fs, path::PathBuf, time::Instant};
 use task::{Progress, Task};
 
 /// Where and how a task is run; nothing here changes what a finished run has learnt, but `section` and `seed`.
@@ -66,17 +66,17 @@ pub struct Done {
 
 /// What is trained: one learner or several, with any number of losses per step. [`Task`] is the simplest case.
 pub trait Procedure {
-    /// One sample, as the loader's threads deliver it.
-    type Item: Send + 'static;
+    /// A batch of samples, as the loader's threads deliver it.
+    type Batch: Send + 'static;
 
     /// The stage's name in folders, logs and reports.
     fn name(&self) -> &'static str;
 
-    /// The samples, with everything random already drawn by their position.
-    fn samples(&self) -> Arc<dyn Samples<Item = Self::Item>>;
+    /// Starts what delivers batches, with everything random already drawn by the samples' positions.
+    fn loader(&self, config: LoaderConfig) -> Result<Loader<Self::Batch>, LoaderError>;
 
-    /// Takes a step, of which `progress` knows nothing yet.
-    fn step(&mut self, items: &[Self::Item], plan: &Train, progress: Progress) -> Report;
+    /// Takes a step down a batch of `plan.batch_size` images, of which `progress` knows nothing yet.
+    fn step(&mut self, batch: Self::Batch, plan: &Train, progress: Progress) -> Report;
 
     /// Figures on the validation split, from averaged weights. Names are `group/name`.
     fn validate(&self) -> Result<Vec<(&'static str, f64)>>;
@@ -148,7 +148,7 @@ pub fn run_procedure<P: Procedure>(procedure: &mut P, setup: &Setup) -> Result<D
     );
     let mut metrics = Metrics::open(&setup.folder, counters.images_seen)?;
     snapshots::forget_after(&setup.folder, counters.images_seen)?;
-    let mut batches = Loader::start(procedure.samples(), loader)?;
+    let mut batches = procedure.loader(loader)?;
     let watch = Watch::new(name, counters.images_seen, plan.images);
     let mut average = step::Average::default();
     let mut pace = Pace::default();
@@ -169,8 +169,8 @@ pub fn run_procedure<P: Procedure>(procedure: &mut P, setup: &Setup) -> Result<D
         let batch = batches.next().context("the loader ended")??;
         pace.waited += began.elapsed().as_secs_f64();
         let seen_before = counters.images_seen;
-        let report = procedure.step(&batch.items, plan, counters.progress(plan));
-        let images = batch.items.len();
+        let report = procedure.step(batch.items, plan, counters.progress(plan));
+        let images = plan.batch_size;
         counters.step += 1;
         counters.images_seen += images as u64;
         average.add(report, images);
@@ -268,7 +268,7 @@ impl Counters {
         &self,
         procedure: &mut P,
         setup: &Setup,
-        batches: &Loader<P::Item>,
+        batches: &Loader<P::Batch>,
     ) -> Result<()> {
         let header = Header {
             schema: checkpoint::schema(),

@@ -5,12 +5,14 @@ use super::checkpoint::Parts;
 use super::learner::{Learner, Stride};
 use super::task::{Progress, Task, group_means};
 use super::{Procedure, Train};
-use crate::data::{image::Gray, loader::Samples};
+use crate::data::{
+    image::Gray,
+    loader::{Loader, LoaderConfig, LoaderError},
+};
 use crate::models::weights::StateDict;
 use anyhow::Result;
 use burn::tensor::Tensor;
 use burn_train::metric::state::NumericMetricState;
-use std::sync::Arc;
 
 /// What a step tells.
 #[derive(Debug)]
@@ -38,30 +40,31 @@ impl<'a, T: Task> Descent<'a, T> {
 }
 
 impl<T: Task> Procedure for Descent<'_, T> {
-    type Item = T::Item;
+    type Batch = T::Batch;
 
     fn name(&self) -> &'static str {
         self.task.name()
     }
 
-    fn samples(&self) -> Arc<dyn Samples<Item = T::Item>> {
-        self.task.samples()
+    fn loader(&self, config: LoaderConfig) -> Result<Loader<T::Batch>, LoaderError> {
+        Loader::collated(self.task.samples(), self.task.collate(), config)
     }
 
-    /// Takes one step down the mean loss of `items`.
-    fn step(&mut self, items: &[T::Item], plan: &Train, progress: Progress) -> Report {
+    /// Takes one step down the mean loss of `batch`.
+    fn step(&mut self, batch: T::Batch, plan: &Train, progress: Progress) -> Report {
         let Self { task, learner } = self;
-        let seen_after = progress.images_seen + items.len() as u64;
+        let images = plan.batch_size;
+        let seen_after = progress.images_seen + images as u64;
         let learning_rate = plan.learning_rate.at(seen_after, progress.images);
-        let round = plan.micro_batch_size.unwrap_or(items.len()).min(items.len());
-        let rounds = items.chunks(round);
-        let num_rounds = rounds.len() as f64;
-        let shared = task.share(learner.model(), learner.ema(), items, round, progress);
+        let round = plan.micro_batch_size.unwrap_or(images).min(images);
+        let num_rounds = images.div_ceil(round) as f64;
+        let batch = task.share(learner.model(), learner.ema(), batch, round, progress);
         let mut gradients = GradientSum::default();
         let mut figures: Vec<(&'static str, Tensor<1>)> = Vec::new();
-        for (at, micro) in rounds.enumerate() {
-            let share = micro.len() as f64 / items.len() as f64;
-            let loss = task.loss(learner.model(), micro, &shared, at * round, progress);
+        for first in (0..images).step_by(round) {
+            let rows = first..(first + round).min(images);
+            let share = rows.len() as f64 / images as f64;
+            let loss = task.loss(learner.model(), &batch, rows, progress);
             let total = ("train/loss", loss.total.clone().inner());
             for (at, (name, value)) in std::iter::once(total).chain(loss.parts).enumerate() {
                 match figures.get_mut(at) {

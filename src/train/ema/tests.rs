@@ -1,7 +1,7 @@
 use super::posthoc::{Place, mix};
 use super::*;
 use crate::data::image::Gray;
-use crate::data::loader::{SampleError, Samples};
+use crate::data::loader::{Collate, SampleError, Samples};
 use crate::models::layers::Linear;
 use crate::models::weights::StateDict;
 use crate::models::{Compute, Fill, Init};
@@ -13,6 +13,7 @@ use crate::train::{Setup, Train};
 use anyhow::Result;
 use burn::tensor::{Device, Tensor, TensorData};
 use std::fs;
+use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -204,7 +205,8 @@ impl Samples for Line {
 impl Task for Line {
     type Model = Linear;
     type Item = [f32; 2];
-    type Shared = ();
+    type Batch = Vec<[f32; 2]>;
+    type Shared = Vec<[f32; 2]>;
 
     const VERSION: u32 = 1;
 
@@ -220,9 +222,23 @@ impl Task for Line {
         Arc::new(Line)
     }
 
-    fn share(&mut self, _: &Linear, _: &Linear, _: &[[f32; 2]], _: usize, _: Progress) {}
+    fn collate(&self) -> Collate<[f32; 2], Vec<[f32; 2]>> {
+        Arc::new(|items| items)
+    }
 
-    fn loss(&self, model: &Linear, items: &[[f32; 2]], _: &(), _: usize, _: Progress) -> Loss {
+    fn share(
+        &mut self,
+        _: &Linear,
+        _: &Linear,
+        batch: Vec<[f32; 2]>,
+        _: usize,
+        _: Progress,
+    ) -> Vec<[f32; 2]> {
+        batch
+    }
+
+    fn loss(&self, model: &Linear, batch: &Self::Shared, rows: Range<usize>, _: Progress) -> Loss {
+        let items = &batch[rows];
         let column = |at: usize| {
             let values: Vec<f32> = items.iter().map(|item| item[at]).collect();
             let data = TensorData::new(values, [items.len(), 1]);

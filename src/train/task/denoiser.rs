@@ -4,15 +4,16 @@ use super::{Loss, Progress, Task, by_group, group_means, validated};
 use crate::data::latents::Latents;
 use crate::data::{
     image::Gray,
-    loader::{SampleError, Samples},
+    loader::{Collate, SampleError, Samples, column},
 };
-use crate::diffusion::{Diffusion, Objective, Schedule, objective::add_noise, times::TimeDraws};
+use crate::diffusion::{Diffusion, Schedule, objective::add_noise, times::TimeDraws};
 use crate::models::Compute;
 use crate::models::denoiser::{Denoiser, DenoiserConfig};
 use crate::models::images::values;
 use crate::random::{Permutation, Stream};
 use anyhow::Result;
 use burn::tensor::{Device, Tensor, TensorData};
+use std::ops::Range;
 use std::sync::Arc;
 
 /// The task.
@@ -97,32 +98,78 @@ impl Samples for Noised {
     }
 }
 
-impl DenoiserTask {
-    /// Mean squared error per item, shape [B], and the items' noise levels.
-    fn errors(&self, model: &Denoiser, items: &[Item], device: &Device) -> (Tensor<1>, Levels) {
-        let [channels, height, width] = self.train.latent_shape();
-        let shape = [items.len(), channels, height, width];
-        let gather = |part: fn(&Item) -> &[f32]| {
-            let values: Vec<f32> =
-                items.iter().flat_map(|item| part(item).iter().copied()).collect();
-            Tensor::<4>::from_data(TensorData::new(values, shape), device)
-        };
-        let (clean, noise) = (gather(|item| &item.clean), gather(|item| &item.noise));
-        let levels = Levels::at(&self.diffusion.schedule, items.iter().map(|item| item.t));
-        let timesteps: Vec<f64> =
-            items.iter().map(|item| self.diffusion.schedule.timestep(item.t)).collect();
-        let tokens: Vec<f32> = items.iter().flat_map(|item| item.tokens.iter().copied()).collect();
-        let [num_tokens, width_of_token] = self.train.token_shape();
-        let tokens = Tensor::<3>::from_data(
-            TensorData::new(tokens, [items.len(), num_tokens, width_of_token]),
-            device,
-        );
-        let keep: Vec<bool> = items.iter().map(|item| item.keep).collect();
+/// Items side by side, and the noise levels at their times.
+pub struct Batch {
+    clean: Vec<f32>,
+    noise: Vec<f32>,
+    tokens: Vec<f32>,
+    levels: Levels,
+    keep: Vec<bool>,
+}
 
-        let noisy = add_noise(clean.clone(), noise.clone(), &levels.alpha, &levels.sigma);
-        let prediction = model.forward(noisy, &timesteps, tokens, &keep);
-        (errors(self.diffusion.objective, prediction, clean, noise, &levels), levels)
+impl Batch {
+    fn of(items: &[Item], schedule: &Schedule) -> Self {
+        Self {
+            clean: column(items, |item| &item.clean),
+            noise: column(items, |item| &item.noise),
+            tokens: column(items, |item| &item.tokens),
+            levels: Levels::at(schedule, items.iter().map(|item| item.t)),
+            keep: items.iter().map(|item| item.keep).collect(),
+        }
     }
+}
+
+/// A batch where it is computed: what the network is shown, and what it should say.
+pub struct Shown {
+    /// [B, C, h, w].
+    noisy: Tensor<4>,
+    /// [B, C, h, w].
+    target: Tensor<4>,
+    /// [B, N, D].
+    tokens: Tensor<3>,
+    timesteps: Vec<f64>,
+    levels: Levels,
+    keep: Vec<bool>,
+}
+
+impl DenoiserTask {
+    /// Brings a batch to the device.
+    fn show(&self, batch: Batch) -> Shown {
+        let Batch { clean, noise, tokens, levels, keep } = batch;
+        let [channels, height, width] = self.train.latent_shape();
+        let [num_tokens, width_of_token] = self.train.token_shape();
+        let images = keep.len();
+        let latents = |values| {
+            let data = TensorData::new(values, [images, channels, height, width]);
+            Tensor::<4>::from_data(data, &self.device)
+        };
+        let (clean, noise) = (latents(clean), latents(noise));
+        let tokens = TensorData::new(tokens, [images, num_tokens, width_of_token]);
+        let Levels { times, alpha, sigma } = &levels;
+        Shown {
+            noisy: add_noise(clean.clone(), noise.clone(), alpha, sigma),
+            target: self.diffusion.objective.target(clean, noise, alpha, sigma),
+            tokens: Tensor::from_data(tokens, &self.device),
+            timesteps: times.iter().map(|&t| self.diffusion.schedule.timestep(t)).collect(),
+            levels,
+            keep,
+        }
+    }
+}
+
+/// Some of a batch, on the autodiff device or on the plain one.
+fn part<const D: usize>(batch: &Tensor<D>, rows: Range<usize>, tracks: bool) -> Tensor<D> {
+    let rows = batch.clone().slice_dim(0, rows);
+    if tracks { Tensor::from_inner(rows) } else { rows }
+}
+
+/// Mean squared error [b] of what `model` predicts of some `rows` of a batch.
+fn errors_of(model: &Denoiser, batch: &Shown, rows: Range<usize>, tracks: bool) -> Tensor<1> {
+    let [noisy, target] =
+        [&batch.noisy, &batch.target].map(|tensor| part(tensor, rows.clone(), tracks));
+    let tokens = part(&batch.tokens, rows.clone(), tracks);
+    let (timesteps, keep) = (&batch.timesteps[rows.clone()], &batch.keep[rows]);
+    errors(model.forward(noisy, timesteps, tokens, keep), target)
 }
 
 /// Times, and shares of image and noise at them, item by item.
@@ -139,6 +186,13 @@ impl Levels {
         Self { times, alpha, sigma }
     }
 
+    /// Those of some items.
+    fn of(&self, rows: Range<usize>) -> Self {
+        let [times, alpha, sigma] =
+            [&self.times, &self.alpha, &self.sigma].map(|values| values[rows.clone()].to_vec());
+        Self { times, alpha, sigma }
+    }
+
     /// The mean of `errors` [B] in each quarter of the schedule's time, as [`by_group`] gives it.
     fn quarters(&self, errors: Tensor<1>) -> Tensor<1> {
         // A timestep at the end of a quarter belongs to it.
@@ -147,16 +201,9 @@ impl Levels {
     }
 }
 
-/// Mean squared error [B] of what a network predicts of noisy latents [B, C, h, w].
-fn errors(
-    objective: Objective,
-    prediction: Tensor<4>,
-    clean: Tensor<4>,
-    noise: Tensor<4>,
-    levels: &Levels,
-) -> Tensor<1> {
+/// Mean squared error [B] of a prediction [B, C, h, w].
+fn errors(prediction: Tensor<4>, target: Tensor<4>) -> Tensor<1> {
     let [batch, ..] = prediction.dims();
-    let target = objective.target(clean, noise, &levels.alpha, &levels.sigma);
     (prediction - target).square().mean_dims(&[1, 2, 3]).reshape([batch])
 }
 
@@ -190,7 +237,8 @@ fn validation_times(schedule: &Schedule, count: usize, seed: u64) -> Vec<f64> {
 impl Task for DenoiserTask {
     type Model = Denoiser;
     type Item = Item;
-    type Shared = ();
+    type Batch = Batch;
+    type Shared = Shown;
 
     const VERSION: u32 = 2;
 
@@ -211,12 +259,18 @@ impl Task for DenoiserTask {
         Arc::new(Noised { times, ..noised })
     }
 
-    fn share(&mut self, _: &Denoiser, _: &Denoiser, _: &[Item], _: usize, _: Progress) {}
+    fn collate(&self) -> Collate<Item, Batch> {
+        let schedule = self.diffusion.schedule.clone();
+        Arc::new(move |items| Batch::of(&items, &schedule))
+    }
 
-    fn loss(&self, model: &Denoiser, items: &[Item], _: &(), _: usize, _: Progress) -> Loss {
-        let device = self.device.clone().autodiff();
-        let (errors, levels) = self.errors(model, items, &device);
-        weighted(&self.diffusion, errors, &levels)
+    fn share(&mut self, _: &Denoiser, _: &Denoiser, batch: Batch, _: usize, _: Progress) -> Shown {
+        self.show(batch)
+    }
+
+    fn loss(&self, model: &Denoiser, batch: &Shown, rows: Range<usize>, _: Progress) -> Loss {
+        let errors = errors_of(model, batch, rows.clone(), true);
+        weighted(&self.diffusion, errors, &batch.levels.of(rows))
     }
 
     /// The unweighted loss over the validation split, or a fixed part of a large one, and in each quarter of time; noise
@@ -232,8 +286,9 @@ impl Task for DenoiserTask {
             let item =
                 |&(row, t): &(usize, f64)| Ok(Item { t, ..fixed.get(row as u64, row as u64)? });
             let items = batch.iter().map(item).collect::<Result<Vec<_>, SampleError>>()?;
-            let (errors, levels) = self.errors(ema, &items, &self.device);
-            let quarters = levels.quarters(errors.clone()) * items.len() as f64;
+            let shown = self.show(Batch::of(&items, &self.diffusion.schedule));
+            let errors = errors_of(ema, &shown, 0..items.len(), false);
+            let quarters = shown.levels.quarters(errors.clone()) * items.len() as f64;
             let read = values(Tensor::cat(vec![errors.sum(), quarters], 0))?;
             sums.iter_mut().zip(read).for_each(|(sum, value)| *sum += f64::from(value));
         }

@@ -4,7 +4,10 @@ pub mod autoencoder;
 pub mod denoiser;
 pub mod dino;
 
-use crate::data::{image::Gray, loader::Samples};
+use crate::data::{
+    image::Gray,
+    loader::{Collate, Samples},
+};
 use crate::models::{Compute, weights::StateDict};
 use crate::random::{Permutation, Stream};
 use crate::train::adamw::Norm;
@@ -13,6 +16,7 @@ use burn::{
     module::Module,
     tensor::{Tensor, TensorData},
 };
+use std::ops::Range;
 use std::sync::Arc;
 
 /// Something trainable: samples in, a scalar loss out.
@@ -22,10 +26,13 @@ use std::sync::Arc;
 pub trait Task {
     /// What learns.
     type Model: Module + Clone;
-    /// One sample, as the loader's threads deliver it.
+    /// One sample, as the loader's threads make it.
     type Item: Send + 'static;
 
-    /// What crosses a batch.
+    /// A batch of them, as the loader's threads deliver it: column by column.
+    type Batch: Send + 'static;
+
+    /// A batch where it is computed, with what crosses it.
     type Shared;
 
     /// Raised when a change here changes what a recipe's training of this network means.
@@ -40,26 +47,27 @@ pub trait Task {
     /// The samples, with everything random already drawn by their position.
     fn samples(&self) -> Arc<dyn Samples<Item = Self::Item>>;
 
-    /// What the items of a batch have to do with each other, found from all of them before the loss of any, in rounds
-    /// of `round` items and without gradients: so neither the size of a micro-batch nor, one day, the number of devices
-    /// changes a step.
+    /// What puts them together, in the loader's threads.
+    fn collate(&self) -> Collate<Self::Item, Self::Batch>;
+
+    /// Brings a batch to where it is computed, and finds what its items have to do with each other from all of them before
+    /// the loss of any, in rounds of `round` items and without gradients: so neither the size of a micro-batch nor, one
+    /// day, the number of devices changes a step.
     fn share(
         &mut self,
         model: &Self::Model,
         ema: &Self::Model,
-        items: &[Self::Item],
+        batch: Self::Batch,
         round: usize,
         progress: Progress,
     ) -> Self::Shared;
 
-    /// The loss of a micro-batch, a mean over its items, on the autodiff device. Shape `[1]`. `items` are those of the
-    /// batch from its item `first`.
+    /// The loss of a micro-batch, the `rows` of a batch: a mean over them, on the autodiff device. Shape `[1]`.
     fn loss(
         &self,
         model: &Self::Model,
-        items: &[Self::Item],
-        shared: &Self::Shared,
-        first: usize,
+        batch: &Self::Shared,
+        rows: Range<usize>,
         progress: Progress,
     ) -> Loss;
 

@@ -1,4 +1,5 @@
 use super::*;
+use crate::diffusion::Objective;
 use crate::diffusion::Weighting;
 use crate::diffusion::schedule::{Cosine, Linear, RectifiedFlow, ScaledLinear};
 use serde::Deserialize;
@@ -92,7 +93,8 @@ fn losses_and_gradients_match_torch() {
             assert_near(weighting.weight(case.objective, alpha, sigma), expected, 1e-5, &what);
         }
         let prediction = golden.tensor(&golden.prediction).require_grad();
-        let errors = errors(case.objective, prediction.clone(), clean, noise, &levels);
+        let target = case.objective.target(clean, noise, &levels.alpha, &levels.sigma);
+        let errors = errors(prediction.clone(), target);
         let loss = weighted(&diffusion, errors, &levels);
         let [(name, unweighted), (by_time, quarters)] = &loss.parts[..] else {
             panic!("two parts")
@@ -176,4 +178,58 @@ fn the_loss_of_a_batch_varies_less_with_stratified_times() {
     let (alone, shared_out) = (variance(None), variance(Some(batch as usize)));
     // What is left is the images' own: a third here (measured 0.43 of the whole).
     assert!(shared_out < 0.6 * alone, "{shared_out} {alone}");
+}
+
+#[test]
+fn tmp_timing() {
+    use std::time::Instant;
+    for (batch, latent, tokens) in [
+        (16usize, 4 * 8 * 8usize, 32usize),
+        (16, 4 * 16 * 16, 64),
+        (256, 4 * 64 * 64, 768),
+        (256, 16384 * 4, 768 * 5),
+    ] {
+        let items: Vec<Item> = (0..batch)
+            .map(|i| Item {
+                clean: vec![i as f32; latent],
+                noise: vec![0.5; latent],
+                tokens: vec![1.0; tokens],
+                t: (i as f64 + 1.0) / 1000.0 * 3.0,
+                keep: true,
+            })
+            .collect();
+        let schedule = Schedule::ScaledLinear(ScaledLinear::default());
+        let n = if batch > 16 { 10 } else { 1000 };
+        let begin = Instant::now();
+        for _ in 0..n {
+            let gather = |part: fn(&Item) -> &[f32]| -> Vec<f32> {
+                items.iter().flat_map(|item| part(item).iter().copied()).collect()
+            };
+            std::hint::black_box((
+                gather(|i| &i.clean),
+                gather(|i| &i.noise),
+                gather(|i| &i.tokens),
+            ));
+        }
+        let old = begin.elapsed().as_secs_f64() / f64::from(n);
+        let begin = Instant::now();
+        for _ in 0..n {
+            std::hint::black_box(Levels::at(
+                &schedule,
+                (0..batch).map(|i| (i * 1000 / batch) as f64 / 1000.0),
+            ));
+        }
+        let levels = begin.elapsed().as_secs_f64() / f64::from(n);
+        let begin = Instant::now();
+        for _ in 0..n {
+            std::hint::black_box(Batch::of(&items, &schedule));
+        }
+        let new = begin.elapsed().as_secs_f64() / f64::from(n);
+        println!(
+            "TIMING batch {batch} latent {latent}: flat_map {:.1} us, alpha/sigma {:.1} us, whole new collate (in loader) {:.1} us",
+            old * 1e6,
+            levels * 1e6,
+            new * 1e6
+        );
+    }
 }
