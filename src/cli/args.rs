@@ -61,6 +61,21 @@ Example:
 Exit code 2, and nothing is written, where RUN is no run or not trained yet, where FOLDER is there already, and
 where diffusers has no scheduler for the run's schedule and objective. See docs/export.md.";
 
+const EMA: &str = "\
+Make an average of a network's weights of any length, after its training, from the snapshots that it kept.
+
+Snapshots are kept where the recipe names lengths: train: (ema: (sigma_rel: [0.05, 0.10])). The mix of them that comes
+nearest to the wanted average by least squares is written as a folder beside the network's checkpoints (Karras et al.
+2023, appendix C). generate and export take such a folder of the denoiser in the place of a run. The run is only read, and
+may be training meanwhile.";
+
+const EMA_EXAMPLE: &str = "\
+Example:
+    umbra ema checkpoints/mine --sigma-rel 0.08
+    umbra generate checkpoints/mine/denoiser/average-0.080-000000100000 a.png --out generated
+
+Exit code 2, and nothing is written, where there are no snapshots, or where they cannot make that length.";
+
 const GENERATE: &str = "\
 Example: umbra generate checkpoints/quickstart a.png b.dcm --out generated --count 4 --guidance 2
 
@@ -87,6 +102,9 @@ pub(super) enum Verb {
     /// Write a trained run as a folder that Python's diffusers and transformers open.
     #[command(long_about = EXPORT, after_help = EXPORT_EXAMPLE)]
     Export(Export),
+    /// Make an average of a network's weights of another length, after its training.
+    #[command(long_about = EMA, after_help = EMA_EXAMPLE)]
+    Ema(Ema),
     /// Draw images like those of given files, from a trained run or an exported folder.
     #[command(after_help = GENERATE)]
     Generate(Generate),
@@ -155,19 +173,56 @@ enum Network {
     Denoiser,
 }
 
+impl Network {
+    fn stage(self) -> &'static str {
+        match self {
+            Self::Encoder => stages::ENCODER,
+            Self::Autoencoder => stages::AUTOENCODER,
+            Self::Denoiser => stages::DENOISER,
+        }
+    }
+}
+
 impl Train {
     pub(super) fn stage(&self) -> &'static str {
-        match self.network {
-            Some(Network::Encoder) => stages::ENCODER,
-            Some(Network::Autoencoder) => stages::AUTOENCODER,
-            Some(Network::Denoiser) | None => stages::DENOISER,
-        }
+        self.network.unwrap_or(Network::Denoiser).stage()
+    }
+}
+
+#[derive(Debug, Clone, clap::Args)]
+pub(super) struct Ema {
+    /// The run's folder, such as checkpoints/quickstart.
+    pub(super) run: PathBuf,
+    /// The average's length: the standard deviation of the time its weights are from, as a share of all training.
+    #[arg(long)]
+    pub(super) sigma_rel: f64,
+    /// Of which network.
+    #[arg(long, value_enum, default_value_t = Network::Denoiser)]
+    network: Network,
+    /// As it was after so many images [default: those of the last snapshot].
+    #[arg(long)]
+    pub(super) images: Option<u64>,
+    /// The folder to make; it must not be there yet [default: average-<length>-<images> beside the network's
+    /// checkpoints].
+    #[arg(long, value_name = "FOLDER")]
+    pub(super) out: Option<PathBuf>,
+    /// Where relative folders of weights in the run's recipe start.
+    #[arg(long, default_value = ".")]
+    pub(super) data_root: PathBuf,
+    /// Print one JSON document on stdout.
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+impl Ema {
+    pub(super) fn stage(&self) -> &'static str {
+        self.network.stage()
     }
 }
 
 #[derive(Debug, Clone, clap::Args)]
 pub(super) struct Export {
-    /// The run's folder, such as checkpoints/quickstart.
+    /// The run's folder, such as checkpoints/quickstart; or a checkpoint of its denoiser, or an average beside them.
     pub(super) run: PathBuf,
     /// For which library.
     #[arg(long, value_enum)]
@@ -198,7 +253,7 @@ pub(super) enum Weights {
 
 #[derive(Debug, Clone, clap::Args)]
 pub(super) struct Generate {
-    /// A run's folder, a checkpoint of its denoiser, or a folder that `umbra export` made.
+    /// A run's folder, a checkpoint of its denoiser or an average beside them, or a folder that `umbra export` made.
     pub(super) model: PathBuf,
     /// Image files whose embeddings guide: DICOM, PNG or JPEG.
     #[arg(required = true)]

@@ -28,6 +28,7 @@ use crate::models::weights::folder::FolderError;
 use crate::models::weights::{WeightsError, file::FileError as WeightsFileError};
 use crate::recipe::RecipeError;
 use crate::sample::manifold::ManifoldError;
+use crate::stages::AverageError;
 use crate::telemetry::metrics::MetricsError;
 use crate::telemetry::plain::{plain, plain_lines};
 use crate::train::adamw::StateError;
@@ -109,6 +110,7 @@ const CODES: &[(&str, Judge)] = &[
     ("recipe::RecipeError", always::<RecipeError, BAD_RECIPE>),
     ("sample::manifold::interpolate::ManifoldError", always::<ManifoldError, FAILED>),
     ("interop::scheduler::error::SchedulerError", always::<SchedulerError, DAMAGED>),
+    ("stages::averages::AverageError", always::<AverageError, BAD_RECIPE>),
     ("telemetry::metrics::MetricsError", |error| error.downcast_ref().map(metrics)),
     ("train::adamw::StateError", always::<StateError, DAMAGED>),
 ];

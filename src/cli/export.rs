@@ -3,7 +3,7 @@
 use super::args::{Export, Library, Weights};
 use super::exit;
 use crate::interop::export;
-use crate::stages::Run;
+use crate::stages::open_run;
 use crate::telemetry::plain::plain;
 use anyhow::Result;
 use std::io::Write as _;
@@ -14,7 +14,8 @@ pub(super) fn export(export: &Export) -> Result<u8> {
         Weights::Ema => export::Weights::Ema,
         Weights::Raw => export::Weights::Raw,
     };
-    let model = Run::look(&export.run, &export.data_root)?.model(weights)?;
+    let (run, checkpoint) = open_run(&export.run, &export.data_root)?;
+    let model = run.model(weights, checkpoint)?;
     match export.to {
         Library::Diffusers => export::diffusers(&model, &export.folder)?,
     }

@@ -5,6 +5,7 @@ mod bench;
 mod check;
 mod clean;
 mod doctor;
+mod ema;
 mod exit;
 mod export;
 mod forward;
@@ -57,6 +58,7 @@ pub fn main() -> ExitCode {
         Verb::Sample(at) => run::run(at, stages::SAMPLE),
         Verb::Evaluate(at) => run::run(at, stages::EVALUATE),
         Verb::Export(export) => export::export(export),
+        Verb::Ema(ema) => ema::ema(ema),
         Verb::Generate(args) => generate::generate(args),
         Verb::Inspect(inspect) => inspect::inspect(inspect),
         Verb::Forward(args) => forward::forward(args),

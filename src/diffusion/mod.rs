@@ -9,6 +9,7 @@ pub mod guidance;
 pub mod objective;
 pub mod schedule;
 pub mod self_consistency;
+pub mod times;
 pub mod weighting;
 
 pub use {
@@ -16,6 +17,7 @@ pub use {
     objective::Objective,
     schedule::{Schedule, Spacing},
     self_consistency::SelfConsistency,
+    times::Times,
     weighting::Weighting,
 };
 
@@ -32,9 +34,21 @@ pub struct Diffusion {
     pub objective: Objective,
     /// How errors at different noise levels are weighted against each other.
     pub weighting: Weighting,
+    /// How often each noise level is seen in training.
+    #[serde(skip_serializing_if = "is_default")]
+    pub times: Times,
+    /// Whether the times of a batch share out all of them evenly, each its own stretch: the loss of a batch then varies
+    /// less.
+    #[serde(skip_serializing_if = "is_default")]
+    pub stratified: bool,
     /// Trains it for few long steps, too: what sampler `Shortcut` needs.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub self_consistency: Option<SelfConsistency>,
+}
+
+/// What a recipe does not name leaves no trace in the hash of a stage.
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
 }
 
 impl Default for Diffusion {
@@ -45,6 +59,8 @@ impl Default for Diffusion {
             objective: Objective::Epsilon,
             weighting: Weighting::Uniform,
             self_consistency: None,
+            times: Times::Uniform,
+            stratified: false,
         }
     }
 }
@@ -54,6 +70,7 @@ impl Diffusion {
     pub fn check(&self) -> Vec<String> {
         let mut faults: Vec<String> = within("schedule", self.schedule.check()).collect();
         faults.extend(within("weighting", self.weighting.check()));
+        faults.extend(within("times", self.times.check()));
         faults.extend(check(&self.schedule, self.objective));
         if let Some(it) = &self.self_consistency {
             faults.extend(within("self_consistency", it.check(&self.schedule, self.objective)));
@@ -73,7 +90,10 @@ impl Diffusion {
             let (alpha, sigma) = self.schedule.alpha_sigma(t);
             self.weighting.weight(self.objective, alpha, sigma)
         };
-        let drawn = |i| weight(self.schedule.draw((f64::from(i) + 0.5) / f64::from(DRAWS)));
+        let drawn = |i| {
+            let u = self.times.quantile((f64::from(i) + 0.5) / f64::from(DRAWS));
+            weight(self.schedule.draw(u))
+        };
         let mean = (0..DRAWS).map(drawn).sum::<f64>() / f64::from(DRAWS);
         let share = weight(1.0) / mean;
         (share < LEAST_WEIGHT_AT_START).then(|| {
@@ -140,6 +160,15 @@ mod tests {
                 && told[0].contains("where sampling starts"),
             "{told:?}"
         );
+    }
+
+    /// A stage's hash is of the section as text: what is not named must leave no trace in it.
+    #[test]
+    fn sections_of_old_recipes_read_as_they_did() {
+        let text = serde_json::to_string(&Diffusion::default()).unwrap();
+        assert!(text.ends_with(r#""objective":"Epsilon","weighting":"Uniform"}"#), "{text}");
+        let again: Diffusion = serde_json::from_str(&text).unwrap();
+        assert_eq!(again, Diffusion::default());
     }
 
     #[test]

@@ -32,6 +32,25 @@ impl Run {
                 true,
                 &["train/loss", "train/unweighted_loss", "validation/loss"],
             ),
+            (
+                DENOISER,
+                "Denoiser: training loss by quarter of time, least noise first",
+                "unweighted loss",
+                true,
+                &["train/loss_t0", "train/loss_t1", "train/loss_t2", "train/loss_t3"],
+            ),
+            (
+                DENOISER,
+                "Denoiser: validation loss by quarter of time, least noise first",
+                "unweighted loss",
+                true,
+                &[
+                    "validation/loss_t0",
+                    "validation/loss_t1",
+                    "validation/loss_t2",
+                    "validation/loss_t3",
+                ],
+            ),
             (DENOISER, "Denoiser: learning rate", "learning rate", false, &["train/learning_rate"]),
         ] {
             let records = metrics::read(&self.stage_folder(stage))?;

@@ -62,6 +62,7 @@ impl Trains for Denoiser {
             seed: run.recipe.seed,
             device: run.place.device.clone(),
             batch_size: training.measuring_batch(),
+            step_size: training.section.batch_size,
         };
         let data = run.output(ENCODE).expect("encode was walked first");
         training.make(inputs, &data, &mut task, || run.fresh_denoiser(&of_learned))

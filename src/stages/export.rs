@@ -33,25 +33,35 @@ pub fn open_model(path: &Path, data_root: &Path, device: &Device) -> Result<samp
     if path.join("model_index.json").is_file() {
         return export::open(path, device);
     }
+    let (mut run, checkpoint) = open_run(path, data_root)?;
+    run.place.device = device.clone();
+    run.ready(checkpoint)
+}
+
+/// The run at `path`, or the one that the checkpoint or the average at `path` is of, with that. Fails where there is none.
+pub fn open_run<'a>(path: &'a Path, data_root: &Path) -> Result<(Run, Option<&'a Path>)> {
     let is_checkpoint = path.join("state.json").is_file();
     let run = match is_checkpoint {
         true => path.ancestors().nth(2).unwrap_or(path),
         false => path,
     };
-    let mut run = Run::look(run, data_root)?;
-    run.place.device = device.clone();
-    run.ready(is_checkpoint.then_some(path))
+    Ok((Run::look(run, data_root)?, is_checkpoint.then_some(path)))
 }
 
 impl Run {
-    /// The run's model, with its denoiser's `weights`.
+    /// The run's model, with its denoiser's `weights` of `checkpoint` (or an average beside them), or of the newest.
     ///
     /// # Errors
     ///
-    /// When a network is not trained yet, or was trained from inputs that have changed since.
-    pub fn model(&self, weights: Weights) -> Result<Package> {
+    /// When a network is not trained yet, or was trained from inputs that have changed since; when there are no such
+    /// weights.
+    pub fn model(&self, weights: Weights, checkpoint: Option<&Path>) -> Result<Package> {
         let given = &self.networks;
-        let (encoder, autoencoder, denoiser) = self.belonging(None)?;
+        let (encoder, autoencoder, denoiser) = self.belonging(checkpoint)?;
+        let file = denoiser.file(weights);
+        if !file.is_file() {
+            return Err(ExportError::NoWeights { path: file }.into());
+        }
         let network: DenoiserConfig = denoiser.part("/network")?;
         let scale: Scale = denoiser.part("/latent/scale")?;
         let [_, latent_side, _]: [usize; 3] = denoiser.part("/latent/shape")?;
@@ -72,7 +82,10 @@ impl Run {
                 autoencoder_base.map_or_else(|| autoencoder.origin(), origin),
                 base.map_or(WeightsFrom::Trained, origin),
             ],
-            measured: self.measured()?,
+            measured: match checkpoint {
+                None => self.measured()?,
+                Some(_) => Measured::Not("the run was measured with other weights".to_owned()),
+            },
         };
         Ok(Package {
             image_size: latent_side * given.autoencoder.config().factor(),
@@ -82,7 +95,7 @@ impl Run {
             input: given.input.clone(),
             autoencoder: autoencoder.part::<AutoencoderKlConfig>("", "")?,
             base: base.cloned(),
-            denoiser: OnDisk { config: network, weights: denoiser.file(weights), prefix: "" },
+            denoiser: OnDisk { config: network, weights: file, prefix: "" },
             diffusion: denoiser.part("/diffusion")?,
             tokens: self.recipe.condition.tokens,
             scale,

@@ -4,6 +4,7 @@
 //! `umbra check` asks all but the last, so that it says what `umbra run` will do.
 
 mod autoencoder;
+mod averages;
 mod clean;
 mod curves;
 mod denoiser;
@@ -23,8 +24,9 @@ mod sample;
 mod sheets;
 mod trained;
 
+pub use averages::{AverageError, Averaged};
 pub use clean::{Leftover, leftovers};
-pub use export::open_model;
+pub use export::{open_model, open_run};
 pub use plan::{Plan, StagePlan};
 pub use run::{Did, Ended, Place, Run, Walked};
 

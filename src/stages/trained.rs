@@ -110,7 +110,11 @@ impl TrainingStage<'_> {
     }
 
     pub(super) fn cost(&self, pass: &Pass) -> Cost {
-        let Train { images, batch_size, micro_batch_size, compute, keep, .. } = *self.section;
+        let Train { images, batch_size, micro_batch_size, compute, keep, ref ema, .. } =
+            *self.section;
+        let others = ema.averages().len() as u64 - 1;
+        let snapshots =
+            images.div_ceil(self.section.snapshot_every().max(1)) * ema.sigma_rel.len() as u64;
         let Pass { parameters, forward, extra } = *pass;
         let batch = micro_batch_size.unwrap_or(batch_size) as f64;
         Cost {
@@ -118,10 +122,10 @@ impl TrainingStage<'_> {
             parameters: Some(parameters),
             operations: images as f64 * (TRAINING_FACTOR * forward + extra),
             compute,
-            // Weights, gradients, two moments and the average.
-            weights: 20 * parameters,
+            // Weights, gradients, two moments and the averages.
+            weights: (20 + 4 * others) * parameters,
             kept: batch * forward,
-            disk: 16 * parameters * keep as u64,
+            disk: ((16 + 4 * others) * keep as u64 + 4 * snapshots) * parameters,
         }
     }
 

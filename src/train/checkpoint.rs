@@ -1,7 +1,7 @@
 //! Checkpoints: everything a run needs to go on, complete or absent.
 //!
 //! One folder each, `checkpoint-<images seen>`: `model`, `ema`, `optimizer` and `task` as safetensors (a procedure with
-//! several learners puts their names before) and `state.json` with counters, configuration and recipe. Written through [`crate::artifact`], so a reader
+//! several learners puts their names before; further averages are `ema-<length>`) and `state.json` with counters, configuration and recipe. Written through [`crate::artifact`], so a reader
 //! finds all of it, verified, or none.
 
 use super::Train;
@@ -48,6 +48,9 @@ pub struct Header {
     /// How it came to be. With `inputs_hash`, two that are equal have equal weights.
     #[serde(default)]
     pub history: Vec<Leg>,
+    /// The length of the average, where `umbra ema` made it afterwards; such a folder has nothing else.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sigma_rel: Option<f64>,
 }
 
 /// A part of a training, over any number of restarts.
@@ -118,14 +121,7 @@ pub struct Checkpoint {
 /// Saves a checkpoint in `stage`, then removes all but the newest ones and the milestones of `plan`.
 pub fn save(checkpoint: &Checkpoint, stage: &Path, plan: &Train) -> Result<PathBuf> {
     let folder = stage.join(format!("checkpoint-{:012}", checkpoint.header.images_seen));
-    artifact::write_folder(&folder, |temporary| -> Result<()> {
-        for (name, state) in &checkpoint.parts.0 {
-            weights_file::write(&temporary.join(format!("{name}.safetensors")), state)?;
-        }
-        let header = serde_json::to_vec_pretty(&checkpoint.header)?;
-        fs::write(temporary.join("state.json"), header)?;
-        Ok(())
-    })?;
+    artifact::write_folder(&folder, |temporary| fill(checkpoint, temporary))?;
     let is_spared = |folder: &PathBuf| images_of(folder).is_some_and(|it| plan.is_milestone(it));
     for old in list(stage)?.into_iter().skip(plan.keep.max(2)).filter(|it| !is_spared(it)) {
         // A checkpoint that cannot be removed costs disk, not the run.
@@ -134,6 +130,16 @@ pub fn save(checkpoint: &Checkpoint, stage: &Path, plan: &Train) -> Result<PathB
         }
     }
     Ok(folder)
+}
+
+/// Writes the files of a checkpoint into `folder`, which is there and empty.
+pub fn fill(checkpoint: &Checkpoint, folder: &Path) -> Result<()> {
+    for (name, state) in &checkpoint.parts.0 {
+        weights_file::write(&folder.join(format!("{name}.safetensors")), state)?;
+    }
+    let header = serde_json::to_vec_pretty(&checkpoint.header)?;
+    fs::write(folder.join("state.json"), header)?;
+    Ok(())
 }
 
 /// The newest checkpoint in `stage` that is whole; `None` when there is none at all.

@@ -3,7 +3,8 @@
 use super::Train;
 use super::adamw::{AdamW, GradientSum, Norm};
 use super::checkpoint::Parts;
-use crate::models::weights;
+use super::ema::{Average, follow::follow, snapshots};
+use crate::models::weights::{self, StateDict};
 use anyhow::Result;
 use burn::module::Module;
 
@@ -14,6 +15,10 @@ pub struct Learner<M> {
     name: Option<&'static str>,
     /// The weights, and their average. Nobody else holds them while a step changes them.
     weights: Option<[M; 2]>,
+    /// Power-function averages beside the first, each with its length.
+    others: Vec<(f64, M)>,
+    /// The length of the first, if it is such an average, too.
+    length: Option<f64>,
     optimizer: AdamW,
 }
 
@@ -35,7 +40,14 @@ impl<M: Module + Clone> Learner<M> {
         let ema = fresh.valid();
         let model = ema.clone().train();
         let optimizer = AdamW::new(plan.optimizer.clone());
-        Self { name, weights: Some([model, ema]), optimizer }
+        let length = |average: &Average| match average {
+            Average::Power { sigma_rel } => Some(*sigma_rel),
+            _ => None,
+        };
+        let averages = plan.ema.averages();
+        let others = averages[1..].iter().filter_map(length).map(|it| (it, ema.clone())).collect();
+        let length = length(&averages[0]);
+        Self { name, weights: Some([model, ema]), others, length, optimizer }
     }
 
     /// The weights, which know their gradients.
@@ -62,8 +74,27 @@ impl<M: Module + Clone> Learner<M> {
         norm
     }
 
+    /// Takes the averages beside the first after the step of `norm`: each keeps its share of itself in `decays`.
+    pub fn follow(&mut self, norm: &Norm, decays: &[f64]) {
+        let others = std::mem::take(&mut self.others);
+        let moved = others.into_iter().zip(decays).map(|((length, average), decay)| {
+            (length, follow(average, self.model(), *decay, norm))
+        });
+        self.others = moved.collect();
+    }
+
+    /// The power-function averages, each with its length.
+    pub fn powers(&self) -> Vec<(f64, StateDict)> {
+        let first = self.length.map(|length| (length, weights::state_dict(self.ema())));
+        let others = self.others.iter().map(|(length, it)| (*length, weights::state_dict(it)));
+        first.into_iter().chain(others).collect()
+    }
+
     /// Puts all that it needs to go on into `parts`.
     pub fn save(&mut self, parts: &mut Parts) {
+        for (length, average) in &self.others {
+            parts.insert(self.other(*length), weights::state_dict(average));
+        }
         parts.insert(self.part("model"), weights::state_dict(self.model()));
         parts.insert(self.part("ema"), weights::state_dict(self.ema()));
         parts.insert(self.part("optimizer"), self.optimizer.state_dict());
@@ -75,8 +106,17 @@ impl<M: Module + Clone> Learner<M> {
         let model = weights::load_state_dict(model, parts.get(&self.part("model"))?)?;
         let ema = weights::load_state_dict(ema, parts.get(&self.part("ema"))?)?;
         self.optimizer.load_state_dict(&model, parts.get(&self.part("optimizer"))?)?;
+        let others = self.others.iter().map(|(length, average)| {
+            let state = parts.get(&self.other(*length))?;
+            Ok((*length, weights::load_state_dict(average.clone(), state)?))
+        });
+        self.others = others.collect::<Result<_>>()?;
         self.weights = Some([model, ema]);
         Ok(())
+    }
+
+    fn other(&self, length: f64) -> String {
+        self.part(&format!("ema-{}", snapshots::name(length)))
     }
 
     fn weights(&self) -> &[M; 2] {

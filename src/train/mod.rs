@@ -19,14 +19,16 @@ pub use section::Train;
 pub use step::Report;
 
 use crate::data::image::Gray;
-use crate::data::loader::{Loader, LoaderConfig, Samples};
+use crate::data::loader::{Loader, LoaderConfig, LoaderError};
 use crate::data::picture::{self, Contents, Provenance};
 use crate::interrupt;
+use crate::models::weights::StateDict;
 use crate::telemetry::{Watch, metrics::Metrics};
 use anyhow::{Context, Result, bail, ensure};
 use burn::tensor::Device;
 use checkpoint::{Checkpoint, Environment, Header, Leg, Parts};
-use std::{fs, path::PathBuf, sync::Arc, time::Instant};
+use ema::snapshots;
+use std::{fs, path::PathBuf, time::Instant};
 use task::{Progress, Task};
 
 /// Where and how a task is run; nothing here changes what a finished run has learnt, but `section` and `seed`.
@@ -64,17 +66,17 @@ pub struct Done {
 
 /// What is trained: one learner or several, with any number of losses per step. [`Task`] is the simplest case.
 pub trait Procedure {
-    /// One sample, as the loader's threads deliver it.
-    type Item: Send + 'static;
+    /// A batch of samples, as the loader's threads deliver it.
+    type Batch: Send + 'static;
 
     /// The stage's name in folders, logs and reports.
     fn name(&self) -> &'static str;
 
-    /// The samples, with everything random already drawn by their position.
-    fn samples(&self) -> Arc<dyn Samples<Item = Self::Item>>;
+    /// Starts what delivers batches, with everything random already drawn by the samples' positions.
+    fn loader(&self, config: LoaderConfig) -> Result<Loader<Self::Batch>, LoaderError>;
 
-    /// Takes a step, of which `progress` knows nothing yet.
-    fn step(&mut self, items: &[Self::Item], plan: &Train, progress: Progress) -> Report;
+    /// Takes a step down a batch of `plan.batch_size` images, of which `progress` knows nothing yet.
+    fn step(&mut self, batch: Self::Batch, plan: &Train, progress: Progress) -> Report;
 
     /// Figures on the validation split, from averaged weights. Names are `group/name`.
     fn validate(&self) -> Result<Vec<(&'static str, f64)>>;
@@ -82,6 +84,11 @@ pub trait Procedure {
     /// A picture of how far it is.
     fn preview(&self) -> Result<Option<Gray>> {
         Ok(None)
+    }
+
+    /// Its power-function averages, each with its length, of which snapshots are kept.
+    fn powers(&self) -> Vec<(f64, StateDict)> {
+        Vec::new()
     }
 
     /// Puts all that must survive a restart into `parts`.
@@ -140,9 +147,11 @@ pub fn run_procedure<P: Procedure>(procedure: &mut P, setup: &Setup) -> Result<D
         &setup.environment,
     );
     let mut metrics = Metrics::open(&setup.folder, counters.images_seen)?;
-    let mut batches = Loader::start(procedure.samples(), loader)?;
+    snapshots::forget_after(&setup.folder, counters.images_seen)?;
+    let mut batches = procedure.loader(loader)?;
     let watch = Watch::new(name, counters.images_seen, plan.images);
     let mut average = step::Average::default();
+    let mut pace = Pace::default();
     let mut clock = Clock::start(counters.seconds);
 
     if counters.images_seen == 0 {
@@ -156,13 +165,17 @@ pub fn run_procedure<P: Procedure>(procedure: &mut P, setup: &Setup) -> Result<D
             counters.save(procedure, setup, &batches)?;
             return Err(interrupt::Interrupted.into());
         }
+        let began = Instant::now();
         let batch = batches.next().context("the loader ended")??;
+        pace.waited += began.elapsed().as_secs_f64();
         let seen_before = counters.images_seen;
-        let report = procedure.step(&batch.items, plan, counters.progress(plan));
-        let images = batch.items.len();
+        let report = procedure.step(batch.items, plan, counters.progress(plan));
+        let images = plan.batch_size;
         counters.step += 1;
         counters.images_seen += images as u64;
         average.add(report, images);
+        pace.images += images;
+        pace.seconds += began.elapsed().as_secs_f64();
         let seen = counters.images_seen;
         let is_due = |every: u64| seen_before / every != seen / every;
         let is_last = seen >= plan.images;
@@ -178,8 +191,11 @@ pub fn run_procedure<P: Procedure>(procedure: &mut P, setup: &Setup) -> Result<D
 
         // Once in a while.
         if is_due(plan.log_every) || is_last {
-            let figures = average.take();
+            let began = Instant::now();
+            let mut figures = average.take();
+            pace.seconds += began.elapsed().as_secs_f64();
             watch.say(format!("loss {:.4}", figures[0].1));
+            figures.extend(std::mem::take(&mut pace).figures());
             metrics.record(seen, figures)?;
         }
         if is_due(plan.validate_every) || is_last {
@@ -194,6 +210,12 @@ pub fn run_procedure<P: Procedure>(procedure: &mut P, setup: &Setup) -> Result<D
             let contents = Contents::SyntheticAndReal;
             let from = Provenance { contents, recipe: &setup.name, seed: setup.seed };
             picture::write(&path, &sheet, &from)?;
+        }
+        if !plan.ema.sigma_rel.is_empty() && (is_due(plan.snapshot_every()) || is_last) {
+            let powers = procedure.powers();
+            if !powers.is_empty() {
+                snapshots::write(&setup.folder, &setup.inputs_hash, seen, &powers)?;
+            }
         }
         if is_due(plan.save_every) || plan.is_milestone(seen) || is_last {
             metrics.sync()?;
@@ -246,7 +268,7 @@ impl Counters {
         &self,
         procedure: &mut P,
         setup: &Setup,
-        batches: &Loader<P::Item>,
+        batches: &Loader<P::Batch>,
     ) -> Result<()> {
         let header = Header {
             schema: checkpoint::schema(),
@@ -261,6 +283,7 @@ impl Counters {
             recipe: setup.recipe.clone(),
             environment: setup.environment.clone(),
             history: self.history.clone(),
+            sigma_rel: None,
         };
         let mut parts = Parts::default();
         procedure.save(&mut parts);
@@ -269,6 +292,26 @@ impl Counters {
             saved.context("the checkpoint could not be saved; the one before it is untouched")?;
         tracing::debug!(path = %folder.display(), "saved");
         Ok(())
+    }
+}
+
+/// The figures of training that a clock decides: two runs of one recipe differ in them.
+pub const CLOCKED: [&str; 2] = ["train/images_per_second", "train/data_wait"];
+
+/// How fast the loop is, without validation, pictures and checkpoints.
+#[derive(Default)]
+struct Pace {
+    images: usize,
+    seconds: f64,
+    /// Of those, how many it waited for the loader.
+    waited: f64,
+}
+
+impl Pace {
+    fn figures(self) -> [(String, f64); 2] {
+        let values = [self.images as f64 / self.seconds, self.waited / self.seconds];
+        let [speed, wait] = CLOCKED.map(str::to_owned);
+        [(speed, values[0]), (wait, values[1])]
     }
 }
 

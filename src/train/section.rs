@@ -23,7 +23,7 @@ pub struct Train {
     pub learning_rate: LearningRate,
     /// AdamW and gradient clipping.
     pub optimizer: AdamWConfig,
-    /// The averaged weights, which are validated, sampled and exported.
+    /// The averaged weights, which are validated, sampled and exported; the first, where there are several.
     pub ema: EmaConfig,
     /// Number format (dtype) of the forward and backward pass, and of validation while training; weights, norms,
     /// softmax and loss stay F32. What is trained is encoded, sampled and measured with in F32.
@@ -88,6 +88,7 @@ impl Train {
             keep,
             milestones,
             micro_batch_size: None,
+            ema: EmaConfig { snapshot_every: None, ..self.ema.clone() },
             ..self.clone()
         }
     }
@@ -96,6 +97,11 @@ impl Train {
     pub fn is_milestone(&self, images_seen: u64) -> bool {
         let before = images_seen.saturating_sub(self.batch_size as u64);
         self.milestones.iter().any(|at| before < *at && *at <= images_seen)
+    }
+
+    /// Images between snapshots of power-function averages.
+    pub fn snapshot_every(&self) -> u64 {
+        self.ema.snapshot_every.unwrap_or(self.save_every)
     }
 
     /// Every fault of the numbers a recipe gave, a sentence each.

@@ -3,13 +3,16 @@
 use super::adamw::{GradientSum, Norm};
 use super::checkpoint::Parts;
 use super::learner::{Learner, Stride};
-use super::task::{Progress, Task};
+use super::task::{Progress, Task, group_means};
 use super::{Procedure, Train};
-use crate::data::{image::Gray, loader::Samples};
+use crate::data::{
+    image::Gray,
+    loader::{Loader, LoaderConfig, LoaderError},
+};
+use crate::models::weights::StateDict;
 use anyhow::Result;
 use burn::tensor::Tensor;
 use burn_train::metric::state::NumericMetricState;
-use std::sync::Arc;
 
 /// What a step tells.
 #[derive(Debug)]
@@ -37,30 +40,31 @@ impl<'a, T: Task> Descent<'a, T> {
 }
 
 impl<T: Task> Procedure for Descent<'_, T> {
-    type Item = T::Item;
+    type Batch = T::Batch;
 
     fn name(&self) -> &'static str {
         self.task.name()
     }
 
-    fn samples(&self) -> Arc<dyn Samples<Item = T::Item>> {
-        self.task.samples()
+    fn loader(&self, config: LoaderConfig) -> Result<Loader<T::Batch>, LoaderError> {
+        Loader::collated(self.task.samples(), self.task.collate(), config)
     }
 
-    /// Takes one step down the mean loss of `items`.
-    fn step(&mut self, items: &[T::Item], plan: &Train, progress: Progress) -> Report {
+    /// Takes one step down the mean loss of `batch`.
+    fn step(&mut self, batch: T::Batch, plan: &Train, progress: Progress) -> Report {
         let Self { task, learner } = self;
-        let seen_after = progress.images_seen + items.len() as u64;
+        let images = plan.batch_size;
+        let seen_after = progress.images_seen + images as u64;
         let learning_rate = plan.learning_rate.at(seen_after, progress.images);
-        let round = plan.micro_batch_size.unwrap_or(items.len()).min(items.len());
-        let rounds = items.chunks(round);
-        let num_rounds = rounds.len() as f64;
-        let shared = task.share(learner.model(), learner.ema(), items, round, progress);
+        let round = plan.micro_batch_size.unwrap_or(images).min(images);
+        let num_rounds = images.div_ceil(round) as f64;
+        let batch = task.share(learner.model(), learner.ema(), batch, round, progress);
         let mut gradients = GradientSum::default();
         let mut figures: Vec<(&'static str, Tensor<1>)> = Vec::new();
-        for (at, micro) in rounds.enumerate() {
-            let share = micro.len() as f64 / items.len() as f64;
-            let loss = task.loss(learner.model(), micro, &shared, at * round, progress);
+        for first in (0..images).step_by(round) {
+            let rows = first..(first + round).min(images);
+            let share = rows.len() as f64 / images as f64;
+            let loss = task.loss(learner.model(), &batch, rows, progress);
             let total = ("train/loss", loss.total.clone().inner());
             for (at, (name, value)) in std::iter::once(total).chain(loss.parts).enumerate() {
                 match figures.get_mut(at) {
@@ -71,12 +75,16 @@ impl<T: Task> Procedure for Descent<'_, T> {
             // Rounds are averaged with equal weight; a smaller last one must count for less.
             gradients.add(learner.model(), (loss.total * (share * num_rounds)).backward());
         }
+        let (step, seen) = (progress.step, progress.images_seen);
+        let decays = plan.ema.averages().into_iter().map(|it| it.decay_at(step, seen, seen_after));
+        let decays: Vec<f64> = decays.collect();
         let stride = Stride {
             learning_rate,
             weight_decay: task.weight_decay(plan.optimizer.weight_decay, progress),
-            ema_decay: task.ema_decay(plan.ema.decay_at(progress.step), progress),
+            ema_decay: task.ema_decay(decays[0], progress),
         };
         let gradient_norm = learner.step(gradients, stride);
+        learner.follow(&gradient_norm, &decays[1..]);
         task.after_step(&gradient_norm, progress);
         Report { figures, gradient_norm, learning_rate }
     }
@@ -87,6 +95,10 @@ impl<T: Task> Procedure for Descent<'_, T> {
 
     fn preview(&self) -> Result<Option<Gray>> {
         self.task.preview(self.learner.ema())
+    }
+
+    fn powers(&self) -> Vec<(f64, StateDict)> {
+        self.learner.powers()
     }
 
     fn save(&mut self, parts: &mut Parts) {
@@ -142,31 +154,58 @@ impl Average {
         std::mem::take(&mut self.skipped)
     }
 
-    /// The means, and a clean slate. The first figure is the loss.
-    pub(super) fn take(&mut self) -> Vec<(&'static str, f64)> {
+    /// The means, and a clean slate. The first figure is the loss. All that is still on the device is read at once.
+    pub(super) fn take(&mut self) -> Vec<(String, f64)> {
         self.settle();
-        let mut means: Vec<(&'static str, NumericMetricState)> = Vec::new();
+        let tensors = self.done.iter().flat_map(|(report, ..)| &report.figures);
+        let tensors: Vec<Tensor<1>> = tensors.map(|(_, figure)| figure.clone()).collect();
+        let values = match tensors.is_empty() {
+            true => Vec::new(),
+            false => {
+                Tensor::cat(tensors, 0).into_data().try_into_vec::<f32>().expect("figures are f32")
+            }
+        };
+        let mut values = values.into_iter().map(f64::from);
+        // A name, and the running mean of each of its numbers.
+        let mut means: Vec<(&'static str, Vec<NumericMetricState>)> = Vec::new();
         let mut last_rate = 0.0;
         for (report, norm, images) in self.done.drain(..) {
             last_rate = report.learning_rate;
-            let figures = report
-                .figures
-                .into_iter()
-                .map(|(name, value)| (name, f64::from(value.into_scalar::<f32>())))
-                .chain([("train/gradient_norm", norm)]);
-            for (at, (name, value)) in figures.enumerate() {
+            let figures = report.figures.into_iter().map(|(name, figure)| {
+                let [len] = figure.dims();
+                (name, values.by_ref().take(len).collect())
+            });
+            for (at, (name, values)) in
+                figures.chain([("train/gradient_norm", vec![norm])]).enumerate()
+            {
+                let values: Vec<f64> = values;
                 if means.len() <= at {
-                    means.push((name, NumericMetricState::new()));
+                    let fresh = values.iter().map(|_| NumericMetricState::new());
+                    means.push((name, fresh.collect()));
                 }
-                means[at].1.update(value, images);
+                for (mean, value) in means[at].1.iter_mut().zip(values) {
+                    mean.update(value, images);
+                }
             }
         }
-        let mut figures: Vec<(&'static str, f64)> =
-            means.iter().map(|(name, mean)| (*name, mean.running_value().current())).collect();
-        if figures.is_empty() {
-            figures.push(("train/loss", f64::NAN));
+        let mut figures: Vec<(String, f64)> = Vec::new();
+        for (name, means) in means {
+            let values: Vec<f64> =
+                means.iter().map(|mean| mean.running_value().current()).collect();
+            match values[..] {
+                [value] => figures.push((name.to_owned(), value)),
+                _ => {
+                    let groups = group_means(&values).enumerate();
+                    figures.extend(
+                        groups.filter_map(|(at, mean)| Some((format!("{name}{at}"), mean?))),
+                    );
+                }
+            }
         }
-        figures.push(("train/learning_rate", last_rate));
+        if figures.is_empty() {
+            figures.push(("train/loss".to_owned(), f64::NAN));
+        }
+        figures.push(("train/learning_rate".to_owned(), last_rate));
         figures
     }
 }

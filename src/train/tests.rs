@@ -3,13 +3,14 @@
 use super::adamw::GradientSum;
 use super::learning_rate::{Decay, LearningRate};
 use super::*;
-use crate::data::loader::SampleError;
+use crate::data::loader::{SampleError, Samples};
 use crate::models::layers::Linear;
 use crate::models::weights::StateDict;
 use crate::models::{Fill, Init};
 use crate::random::Stream;
 use burn::tensor::{Tensor, TensorData};
 use std::path::Path;
+use std::sync::Arc;
 
 /// Points on a line that is not at 0.
 struct Points;
@@ -57,20 +58,20 @@ impl Duel {
 }
 
 impl Procedure for Duel {
-    type Item = [f32; 3];
+    type Batch = Vec<[f32; 3]>;
 
     fn name(&self) -> &'static str {
         "duel"
     }
 
-    fn samples(&self) -> Arc<dyn Samples<Item = [f32; 3]>> {
-        Arc::new(Points)
+    fn loader(&self, config: LoaderConfig) -> Result<Loader<Vec<[f32; 3]>>, LoaderError> {
+        Loader::start(Arc::new(Points), config)
     }
 
-    fn step(&mut self, items: &[[f32; 3]], plan: &Train, progress: Progress) -> Report {
+    fn step(&mut self, items: Vec<[f32; 3]>, plan: &Train, progress: Progress) -> Report {
         let learning_rate = plan.learning_rate.at(progress.images_seen, progress.images);
         let stride = Stride { learning_rate, weight_decay: 0.0, ema_decay: 0.9 };
-        let (noise, real) = (self.column(items, 0), self.column(items, 1));
+        let (noise, real) = (self.column(&items, 0), self.column(&items, 1));
         let mean = |points| self.critic.model().forward(points).square().mean();
         let made = self.generator.model().forward(noise);
         let apart = mean(made.clone().detach()) - mean(real);

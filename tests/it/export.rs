@@ -255,7 +255,7 @@ fn what_cannot_be_exported_is_one_sentence_and_writes_nothing() {
 #[test]
 fn what_diffusers_cannot_sample_is_refused_before_anything_is_written() {
     let home = tempfile::tempdir().unwrap();
-    let mut model = Run::look(&run(), Path::new(".")).unwrap().model(Weights::Ema).unwrap();
+    let mut model = Run::look(&run(), Path::new(".")).unwrap().model(Weights::Ema, None).unwrap();
     for objective in [Objective::Velocity, Objective::Clean] {
         model.diffusion.objective = objective;
         let error = export::diffusers(&model, &home.path().join("model")).unwrap_err();

@@ -38,11 +38,11 @@ fn config(threads: usize) -> LoaderConfig {
     LoaderConfig { threads, fingerprint, ..LoaderConfig::new(5, "order", 16) }
 }
 
-fn start(is_bad: fn(u64) -> bool, config: LoaderConfig) -> Loader<(u64, u64, f64)> {
+fn start(is_bad: fn(u64) -> bool, config: LoaderConfig) -> Loader<Vec<(u64, u64, f64)>> {
     Loader::start(Arc::new(Jittery { is_bad }), config).unwrap()
 }
 
-fn take(loader: &mut Loader<(u64, u64, f64)>, hasher: &mut blake3::Hasher) -> u64 {
+fn take(loader: &mut Loader<Vec<(u64, u64, f64)>>, hasher: &mut blake3::Hasher) -> u64 {
     let batch = loader.next().unwrap().unwrap();
     hasher.update(&batch.first_position.to_le_bytes());
     for (index, position, draw) in &batch.items {
@@ -142,6 +142,40 @@ fn a_panic_in_a_thread_is_an_error_not_a_hang() {
         let LoaderError::Panicked { index: 3, message, .. } = error else { panic!("{error}") };
         assert!(message.contains("sample three is cursed"), "{message}");
     }
+}
+
+/// A batch is collated once, away from whoever takes it, and has its items in order for any number of threads.
+#[test]
+fn batches_are_collated_in_the_threads_of_the_loader() {
+    let items: Vec<_> = start(|_| false, config(1)).take(60).map(|it| it.unwrap().items).collect();
+    for threads in [1, 3, 7] {
+        let samples = Arc::new(Jittery { is_bad: |_| false });
+        let collate = |items: Vec<(u64, u64, f64)>| {
+            let thread = std::thread::current();
+            (items, thread.name().unwrap_or_default().to_owned())
+        };
+        let loader = Loader::collated(samples, Arc::new(collate), config(threads)).unwrap();
+        for (batch, items) in loader.zip(&items) {
+            let (collated, thread) = batch.unwrap().items;
+            assert_eq!(&collated, items, "{threads} threads");
+            assert!(thread.starts_with("loader-"), "{thread}");
+        }
+    }
+}
+
+#[test]
+fn a_mistake_in_collating_ends_the_run_with_its_position() {
+    let collate = |items: Vec<(u64, u64, f64)>| {
+        assert!(items[0].1 != 32, "batch two is cursed");
+        items.len()
+    };
+    let samples = Arc::new(Jittery { is_bad: |_| false });
+    let mut loader = Loader::collated(samples, Arc::new(collate), config(3)).unwrap();
+    let error = loader.find_map(Result::err).unwrap();
+    let LoaderError::Collating { position: 32, message } = error else { panic!("{error}") };
+    assert!(message.contains("batch two is cursed"), "{message}");
+    assert!(loader.next().is_none());
+    assert_eq!(loader.state().next_position, 32);
 }
 
 /// Counts the threads that are inside `get`.

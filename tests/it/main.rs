@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::print_stderr, clippy::print_stdout)]
 
 mod artifact;
+mod averages;
 mod binary;
 mod cli;
 mod damage;

@@ -82,6 +82,14 @@ pub enum LoaderError {
         /// What the panic said.
         message: String,
     },
+    /// A mistake in the code that collates.
+    #[error("collating the batch at position {position} panicked: {message}")]
+    Collating {
+        /// Of its first item.
+        position: u64,
+        /// What the panic said.
+        message: String,
+    },
     /// No thread to be had.
     #[error("cannot start a loader thread")]
     Thread(#[source] io::Error),

@@ -14,7 +14,7 @@ pub use order::Order;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use workers::{Fetched, Outcome, Workers};
+use workers::{Fetched, Made, Outcome, Window, Workers};
 
 /// Something that makes samples, from any thread.
 pub trait Samples: Send + Sync {
@@ -34,6 +34,21 @@ pub trait Samples: Send + Sync {
     /// All randomness (crop, noise, dropout) must come from streams at `position`, so that asking twice gives
     /// the same item. An error costs only this sample: another takes its place.
     fn get(&self, index: u64, position: u64) -> Result<Self::Item, SampleError>;
+}
+
+/// Makes a batch of its items, in the order of their positions: column by column, so that what goes to a device lies
+/// together. Called in the loader's threads, and nowhere else.
+pub type Collate<I, B> = Arc<dyn Fn(Vec<I>) -> B + Send + Sync>;
+
+/// Parts of all items, one behind the other.
+pub fn column<'a, I: 'a, T: Copy + 'a>(
+    items: &'a [I],
+    part: impl Fn(&'a I) -> &'a [T] + 'a,
+) -> Vec<T> {
+    let len = items.iter().map(|item| part(item).len()).sum();
+    let mut column = Vec::with_capacity(len);
+    items.iter().for_each(|item| column.extend_from_slice(part(item)));
+    column
 }
 
 /// How to load. What decides the data is `seed` and `stream`; the rest is how fast, from where, and how
@@ -116,11 +131,11 @@ pub struct LoaderState {
 
 /// Consecutive items of the global sequence.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Batch<I> {
-    /// The position of `items[0]`.
+pub struct Batch<B> {
+    /// The position of the first item.
     pub first_position: u64,
-    /// `batch_size` items, in the order of their positions.
-    pub items: Vec<I>,
+    /// `batch_size` items, in the order of their positions; as they are, unless they were collated.
+    pub items: B,
     /// How many of them stand in for a sample that failed.
     pub replaced: u64,
 }
@@ -128,11 +143,11 @@ pub struct Batch<I> {
 /// Makes batches in threads of its own. An endless iterator: whoever trains decides when to stop.
 ///
 /// Batches may straddle two epochs. After an error there are no more batches. Dropping it stops and joins the
-/// threads: it takes as long as the one `get` that each of them is in.
+/// threads: it takes as long as the one `get`, or the one batch to collate, that each of them is in.
 #[derive(Debug)]
-pub struct Loader<I> {
+pub struct Loader<B> {
     config: LoaderConfig,
-    workers: Workers<I>,
+    workers: Workers<B>,
     next_position: u64,
     skipped: u64,
     /// Samples that were already complained about.
@@ -140,11 +155,26 @@ pub struct Loader<I> {
     has_failed: bool,
 }
 
-impl<I: Send + 'static> Loader<I> {
-    /// Starts `config.threads` threads over `samples`.
+impl<I: Send + 'static> Loader<Vec<I>> {
+    /// Starts `config.threads` threads over `samples`, whose batches are their items.
     pub fn start<S>(samples: Arc<S>, config: LoaderConfig) -> Result<Self, LoaderError>
     where
         S: Samples<Item = I> + ?Sized + 'static,
+    {
+        Self::collated(samples, Arc::new(|items| items), config)
+    }
+}
+
+impl<B: Send + 'static> Loader<B> {
+    /// Starts `config.threads` threads over `samples`, whose batches are what `collate` makes of their items.
+    pub fn collated<S>(
+        samples: Arc<S>,
+        collate: Collate<S::Item, B>,
+        config: LoaderConfig,
+    ) -> Result<Self, LoaderError>
+    where
+        S: Samples + ?Sized + 'static,
+        S::Item: 'static,
     {
         if samples.is_empty() || config.batch_size == 0 || config.threads == 0 {
             return Err(LoaderError::Nothing {
@@ -154,8 +184,12 @@ impl<I: Send + 'static> Loader<I> {
             });
         }
         let order = Order::new(config.seed, &config.stream, samples.len());
-        let ahead = config.batch_size * (1 + config.prefetch) + config.threads;
-        let workers = Workers::start(samples, order, config.threads, ahead, config.start_position)?;
+        let window = Window {
+            batch_size: config.batch_size,
+            ahead: config.batch_size * (1 + config.prefetch) + config.threads,
+            first: config.start_position,
+        };
+        let workers = Workers::start(samples, collate, order, config.threads, window)?;
         let (next_position, skipped) = (config.start_position, config.skipped);
         Ok(Self {
             config,
@@ -178,12 +212,11 @@ impl<I: Send + 'static> Loader<I> {
         }
     }
 
-    fn batch(&mut self) -> Result<Batch<I>, LoaderError> {
+    fn batch(&mut self) -> Result<Batch<B>, LoaderError> {
         let first_position = self.next_position;
-        let mut items = Vec::with_capacity(self.config.batch_size);
+        let Made { positions, batch } = self.workers.take(first_position);
         let mut replaced = 0;
-        for position in (first_position..).take(self.config.batch_size) {
-            let Fetched { failures, outcome } = self.workers.take(position)?;
+        for (position, Fetched { failures, outcome }) in (first_position..).zip(positions) {
             for failure in &failures {
                 if self.warned.insert(failure.index) {
                     let SampleError { image, reason } = &failure.error;
@@ -194,7 +227,7 @@ impl<I: Send + 'static> Loader<I> {
             }
             replaced += u64::from(!failures.is_empty());
             match outcome {
-                Outcome::Item(item) => items.push(item),
+                Outcome::Item(()) => {}
                 Outcome::Exhausted => {
                     let attempts = failures.len();
                     return Err(LoaderError::Exhausted { position, attempts });
@@ -205,6 +238,9 @@ impl<I: Send + 'static> Loader<I> {
             }
             self.bear(self.skipped + replaced, position + 1)?;
         }
+        let items = batch
+            .expect("each position has its item")
+            .map_err(|message| LoaderError::Collating { position: first_position, message })?;
         self.next_position += self.config.batch_size as u64;
         self.skipped += replaced;
         Ok(Batch { first_position, items, replaced })
@@ -220,8 +256,8 @@ impl<I: Send + 'static> Loader<I> {
     }
 }
 
-impl<I: Send + 'static> Iterator for Loader<I> {
-    type Item = Result<Batch<I>, LoaderError>;
+impl<B: Send + 'static> Iterator for Loader<B> {
+    type Item = Result<Batch<B>, LoaderError>;
 
     fn next(&mut self) -> Option<Self::Item> {
         if self.has_failed {

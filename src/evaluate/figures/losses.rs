@@ -8,6 +8,14 @@ use anyhow::Result;
 
 pub(super) struct Losses;
 
+/// How the four quarters of the schedule's time are called.
+const QUARTERS: [&str; 4] = [
+    "Validation loss, least noise",
+    "Validation loss, second quarter of time",
+    "Validation loss, third quarter of time",
+    "Validation loss, most noise",
+];
+
 impl Measure for Losses {
     fn name(&self) -> &'static str {
         "Losses"
@@ -45,6 +53,19 @@ impl Measure for Losses {
             "Validation loss, last",
             "The same at the end, with the moving average of the weights. Less is better.",
         );
+        for (quarter, label) in QUARTERS.into_iter().enumerate() {
+            let name = format!("validation/loss_t{quarter}");
+            let last = evidence.records.iter().filter_map(|record| record.values.get(&name)).last();
+            // Trainings of an older umbra recorded none, and a small split may have no image there.
+            let Some(&last) = last else { continue };
+            finding.figure(
+                &format!("validation_loss.t{quarter}"),
+                &last.into(),
+                number,
+                label,
+                "The last validation loss of the items in that quarter of the schedule's time. Less is better.",
+            );
+        }
         let definition = "Training images, counted over all passes.";
         finding.count("images_seen", images_seen, "Images seen", definition);
         finding.tiles.push(Tile {

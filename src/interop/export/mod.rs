@@ -114,6 +114,12 @@ pub enum ExportError {
         /// Which network.
         stage: &'static str,
     },
+    /// An average that was made afterwards has no other weights beside it.
+    #[error("{} is not there; expected --weights ema for an average that `umbra ema` made", path.display())]
+    NoWeights {
+        /// The file.
+        path: PathBuf,
+    },
     /// The parts do not belong together.
     #[error(
         "what the {stage} in {} depends on has changed since it was trained; run the recipe again, then export",

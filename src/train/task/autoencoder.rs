@@ -2,7 +2,7 @@
 
 use super::{Loss, Progress, Task, validated};
 use crate::data::image::{Gray, Rect};
-use crate::data::loader::{SampleError, Samples};
+use crate::data::loader::{Collate, SampleError, Samples, column};
 use crate::data::picture::contact_sheet;
 use crate::data::radiographs::{Radiographs, Sample};
 use crate::metric;
@@ -13,7 +13,7 @@ use crate::random::Stream;
 use anyhow::{Result, ensure};
 use burn::tensor::{Device, Tensor, TensorData};
 use serde::{Deserialize, Serialize};
-use std::ops::RangeInclusive;
+use std::ops::{Range, RangeInclusive};
 use std::sync::Arc;
 
 /// What the reconstruction is judged by.
@@ -75,6 +75,20 @@ pub struct AutoencoderTask {
 pub struct Item {
     pixels: Vec<f32>,
     noise: Vec<f32>,
+}
+
+/// Images side by side, and the draws of their latents.
+pub struct Batch {
+    pixels: Vec<f32>,
+    noise: Vec<f32>,
+}
+
+/// A batch where it is computed.
+pub struct Shown {
+    /// In [-1, 1], [B, 1, H, W].
+    images: Tensor<4>,
+    /// [B, C, h, w].
+    noise: Tensor<4>,
 }
 
 struct Images {
@@ -149,7 +163,8 @@ impl KlLoss {
 impl Task for AutoencoderTask {
     type Model = AutoencoderKl;
     type Item = Item;
-    type Shared = ();
+    type Batch = Batch;
+    type Shared = Shown;
 
     const VERSION: u32 = 2;
 
@@ -172,16 +187,40 @@ impl Task for AutoencoderTask {
         })
     }
 
-    fn share(&mut self, _: &AutoencoderKl, _: &AutoencoderKl, _: &[Item], _: usize, _: Progress) {}
+    fn collate(&self) -> Collate<Item, Batch> {
+        Arc::new(|items| Batch {
+            pixels: column(&items, |item| &item.pixels),
+            noise: column(&items, |item| &item.noise),
+        })
+    }
 
-    fn loss(&self, model: &AutoencoderKl, items: &[Item], _: &(), _: usize, _: Progress) -> Loss {
-        let device = self.device.clone().autodiff();
-        let images = stack(items.iter().map(|item| &item.pixels[..]), self.crop_size(), &device);
-        let images = with_channels(images * 2.0 - 1.0, self.network.in_channels);
+    fn share(
+        &mut self,
+        _: &AutoencoderKl,
+        _: &AutoencoderKl,
+        batch: Batch,
+        _: usize,
+        _: Progress,
+    ) -> Shown {
+        let Batch { pixels, noise } = batch;
+        let (size, channels) = (self.crop_size(), self.network.latent_channels);
+        let side = size / self.network.factor();
+        let images = pixels.len() / (size * size);
+        let upload = |values, shape: [usize; 4]| {
+            Tensor::<4>::from_data(TensorData::new(values, shape), &self.device)
+        };
+        Shown {
+            images: upload(pixels, [images, 1, size, size]) * 2.0 - 1.0,
+            noise: upload(noise, [images, channels, side, side]),
+        }
+    }
+
+    fn loss(&self, model: &AutoencoderKl, batch: &Shown, rows: Range<usize>, _: Progress) -> Loss {
+        let [images, noise] = [&batch.images, &batch.noise]
+            .map(|tensor| Tensor::from_inner(tensor.clone().slice_dim(0, rows.clone())));
+        let images = with_channels(images, self.network.in_channels);
 
         let moments = model.encode(images.clone());
-        let noise: Vec<f32> = items.iter().flat_map(|item| item.noise.iter().copied()).collect();
-        let noise = Tensor::from_data(TensorData::new(noise, moments.mean.dims()), &device);
         let restored = model.decode(moments.sample(noise));
         self.loss.of(restored, images, &moments)
     }

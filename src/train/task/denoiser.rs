@@ -1,17 +1,19 @@
 //! Training the denoiser: latents and condition tokens from the store, noise in, the objective's target out.
 
-use super::{Loss, Progress, Task, validated};
+use super::{Loss, Progress, Task, by_group, group_means, validated};
 use crate::data::latents::Latents;
 use crate::data::{
     image::Gray,
-    loader::{SampleError, Samples},
+    loader::{Collate, SampleError, Samples, column},
 };
-use crate::diffusion::{Diffusion, Objective, Schedule, objective::add_noise};
+use crate::diffusion::{Diffusion, Schedule, objective::add_noise, times::TimeDraws};
 use crate::models::Compute;
 use crate::models::denoiser::{Denoiser, DenoiserConfig};
+use crate::models::images::values;
 use crate::random::{Permutation, Stream};
 use anyhow::Result;
 use burn::tensor::{Device, Tensor, TensorData};
+use std::ops::Range;
 use std::sync::Arc;
 
 /// The task.
@@ -32,6 +34,8 @@ pub struct DenoiserTask {
     pub device: Device,
     /// Rows per forward pass when measuring.
     pub batch_size: usize,
+    /// Images per optimizer step, over which stratified times are shared out.
+    pub step_size: usize,
     /// Draws a preview from the averaged weights.
     pub painter: Option<Painter>,
 }
@@ -51,30 +55,23 @@ pub struct Item {
 /// Rows of a store with their draws.
 struct Noised {
     latents: Arc<Latents>,
-    schedule: Schedule,
     dropout: f64,
     posterior: Stream,
     noise: Stream,
-    time: Stream,
+    /// None: whoever asks says.
+    times: Option<TimeDraws>,
     keep: Stream,
 }
 
 impl Noised {
-    fn new(
-        latents: Arc<Latents>,
-        schedule: Schedule,
-        dropout: f64,
-        seed: u64,
-        group: &str,
-    ) -> Self {
+    fn new(latents: Arc<Latents>, dropout: f64, seed: u64, group: &str) -> Self {
         let stream = |what: &str| Stream::new(seed, &format!("{group}/{what}"));
         Self {
             latents,
-            schedule,
             dropout,
             posterior: stream("posterior"),
             noise: stream("noise"),
-            time: stream("time"),
+            times: None,
             keep: stream("keep"),
         }
     }
@@ -95,63 +92,118 @@ impl Samples for Noised {
             noise,
             clean,
             tokens: row.tokens,
-            t: self.schedule.draw(self.time.at(position).uniform()),
+            t: self.times.as_ref().map_or(0.0, |times| times.at(position)),
             keep: !self.keep.at(position).chance(self.dropout),
         })
     }
 }
 
-impl DenoiserTask {
-    /// Mean squared error per item, shape [B], and the items' noise levels.
-    fn errors(&self, model: &Denoiser, items: &[Item], device: &Device) -> (Tensor<1>, Levels) {
-        let [channels, height, width] = self.train.latent_shape();
-        let shape = [items.len(), channels, height, width];
-        let gather = |part: fn(&Item) -> &[f32]| {
-            let values: Vec<f32> =
-                items.iter().flat_map(|item| part(item).iter().copied()).collect();
-            Tensor::<4>::from_data(TensorData::new(values, shape), device)
-        };
-        let (clean, noise) = (gather(|item| &item.clean), gather(|item| &item.noise));
-        let levels = Levels::at(&self.diffusion.schedule, items.iter().map(|item| item.t));
-        let timesteps: Vec<f64> =
-            items.iter().map(|item| self.diffusion.schedule.timestep(item.t)).collect();
-        let tokens: Vec<f32> = items.iter().flat_map(|item| item.tokens.iter().copied()).collect();
-        let [num_tokens, width_of_token] = self.train.token_shape();
-        let tokens = Tensor::<3>::from_data(
-            TensorData::new(tokens, [items.len(), num_tokens, width_of_token]),
-            device,
-        );
-        let keep: Vec<bool> = items.iter().map(|item| item.keep).collect();
+/// Items side by side, and the noise levels at their times.
+pub struct Batch {
+    clean: Vec<f32>,
+    noise: Vec<f32>,
+    tokens: Vec<f32>,
+    levels: Levels,
+    keep: Vec<bool>,
+}
 
-        let noisy = add_noise(clean.clone(), noise.clone(), &levels.alpha, &levels.sigma);
-        let prediction = model.forward(noisy, &timesteps, tokens, &keep);
-        (errors(self.diffusion.objective, prediction, clean, noise, &levels), levels)
+impl Batch {
+    fn of(items: &[Item], schedule: &Schedule) -> Self {
+        Self {
+            clean: column(items, |item| &item.clean),
+            noise: column(items, |item| &item.noise),
+            tokens: column(items, |item| &item.tokens),
+            levels: Levels::at(schedule, items.iter().map(|item| item.t)),
+            keep: items.iter().map(|item| item.keep).collect(),
+        }
     }
 }
 
-/// Shares of image and noise, item by item.
+/// A batch where it is computed: what the network is shown, and what it should say.
+pub struct Shown {
+    /// [B, C, h, w].
+    noisy: Tensor<4>,
+    /// [B, C, h, w].
+    target: Tensor<4>,
+    /// [B, N, D].
+    tokens: Tensor<3>,
+    timesteps: Vec<f64>,
+    levels: Levels,
+    keep: Vec<bool>,
+}
+
+impl DenoiserTask {
+    /// Brings a batch to the device.
+    fn show(&self, batch: Batch) -> Shown {
+        let Batch { clean, noise, tokens, levels, keep } = batch;
+        let [channels, height, width] = self.train.latent_shape();
+        let [num_tokens, width_of_token] = self.train.token_shape();
+        let images = keep.len();
+        let latents = |values| {
+            let data = TensorData::new(values, [images, channels, height, width]);
+            Tensor::<4>::from_data(data, &self.device)
+        };
+        let (clean, noise) = (latents(clean), latents(noise));
+        let tokens = TensorData::new(tokens, [images, num_tokens, width_of_token]);
+        let Levels { times, alpha, sigma } = &levels;
+        Shown {
+            noisy: add_noise(clean.clone(), noise.clone(), alpha, sigma),
+            target: self.diffusion.objective.target(clean, noise, alpha, sigma),
+            tokens: Tensor::from_data(tokens, &self.device),
+            timesteps: times.iter().map(|&t| self.diffusion.schedule.timestep(t)).collect(),
+            levels,
+            keep,
+        }
+    }
+}
+
+/// Some of a batch, on the autodiff device or on the plain one.
+fn part<const D: usize>(batch: &Tensor<D>, rows: Range<usize>, tracks: bool) -> Tensor<D> {
+    let rows = batch.clone().slice_dim(0, rows);
+    if tracks { Tensor::from_inner(rows) } else { rows }
+}
+
+/// Mean squared error [b] of what `model` predicts of some `rows` of a batch.
+fn errors_of(model: &Denoiser, batch: &Shown, rows: Range<usize>, tracks: bool) -> Tensor<1> {
+    let [noisy, target] =
+        [&batch.noisy, &batch.target].map(|tensor| part(tensor, rows.clone(), tracks));
+    let tokens = part(&batch.tokens, rows.clone(), tracks);
+    let (timesteps, keep) = (&batch.timesteps[rows.clone()], &batch.keep[rows]);
+    errors(model.forward(noisy, timesteps, tokens, keep), target)
+}
+
+/// Times, and shares of image and noise at them, item by item.
 struct Levels {
+    times: Vec<f64>,
     alpha: Vec<f64>,
     sigma: Vec<f64>,
 }
 
 impl Levels {
     fn at(schedule: &Schedule, times: impl Iterator<Item = f64>) -> Self {
-        let (alpha, sigma) = times.map(|t| schedule.alpha_sigma(t)).unzip();
-        Self { alpha, sigma }
+        let times: Vec<f64> = times.collect();
+        let (alpha, sigma) = times.iter().map(|&t| schedule.alpha_sigma(t)).unzip();
+        Self { times, alpha, sigma }
+    }
+
+    /// Those of some items.
+    fn of(&self, rows: Range<usize>) -> Self {
+        let [times, alpha, sigma] =
+            [&self.times, &self.alpha, &self.sigma].map(|values| values[rows.clone()].to_vec());
+        Self { times, alpha, sigma }
+    }
+
+    /// The mean of `errors` [B] in each quarter of the schedule's time, as [`by_group`] gives it.
+    fn quarters(&self, errors: Tensor<1>) -> Tensor<1> {
+        // A timestep at the end of a quarter belongs to it.
+        let quarter = |t: &f64| (t * 4.0 - 1e-9).clamp(0.0, 3.0) as usize;
+        by_group(errors, &self.times.iter().map(quarter).collect::<Vec<_>>(), 4)
     }
 }
 
-/// Mean squared error [B] of what a network predicts of noisy latents [B, C, h, w].
-fn errors(
-    objective: Objective,
-    prediction: Tensor<4>,
-    clean: Tensor<4>,
-    noise: Tensor<4>,
-    levels: &Levels,
-) -> Tensor<1> {
+/// Mean squared error [B] of a prediction [B, C, h, w].
+fn errors(prediction: Tensor<4>, target: Tensor<4>) -> Tensor<1> {
     let [batch, ..] = prediction.dims();
-    let target = objective.target(clean, noise, &levels.alpha, &levels.sigma);
     (prediction - target).square().mean_dims(&[1, 2, 3]).reshape([batch])
 }
 
@@ -162,9 +214,17 @@ fn weighted(diffusion: &Diffusion, errors: Tensor<1>, levels: &Levels) -> Loss {
     });
     let weights = TensorData::new(weights.collect(), errors.dims());
     let weights = Tensor::from_data(weights, &errors.device());
-    let unweighted = errors.clone().inner().mean();
-    Loss { total: (errors * weights).mean(), parts: vec![("train/unweighted_loss", unweighted)] }
+    let plain = errors.clone().inner();
+    let parts = vec![
+        ("train/unweighted_loss", plain.clone().mean()),
+        ("train/loss_t", levels.quarters(plain)),
+    ];
+    Loss { total: (errors * weights).mean(), parts }
 }
+
+/// The validation loss in each quarter of the schedule's time, from least to most noise.
+const QUARTERS: [&str; 4] =
+    ["validation/loss_t0", "validation/loss_t1", "validation/loss_t2", "validation/loss_t3"];
 
 /// Times for `count` rows, evenly spread over the schedule, so that a small split covers them all, and handed out in an
 /// order of the seed's: where rows are sorted by dataset, noise level and dataset must not go together.
@@ -177,7 +237,8 @@ fn validation_times(schedule: &Schedule, count: usize, seed: u64) -> Vec<f64> {
 impl Task for DenoiserTask {
     type Model = Denoiser;
     type Item = Item;
-    type Shared = ();
+    type Batch = Batch;
+    type Shared = Shown;
 
     const VERSION: u32 = 3;
 
@@ -190,45 +251,51 @@ impl Task for DenoiserTask {
     }
 
     fn samples(&self) -> Arc<dyn Samples<Item = Item>> {
-        Arc::new(Noised::new(
-            self.train.clone(),
-            self.diffusion.schedule.clone(),
-            self.dropout,
-            self.seed,
-            "denoiser",
-        ))
+        let Diffusion { schedule, times, stratified, .. } = self.diffusion.clone();
+        let strata = stratified.then_some(self.step_size);
+        let stream = Stream::new(self.seed, "denoiser/time");
+        let times = Some(TimeDraws { schedule, times, strata, stream });
+        let noised = Noised::new(self.train.clone(), self.dropout, self.seed, "denoiser");
+        Arc::new(Noised { times, ..noised })
     }
 
-    fn share(&mut self, _: &Denoiser, _: &Denoiser, _: &[Item], _: usize, _: Progress) {}
-
-    fn loss(&self, model: &Denoiser, items: &[Item], _: &(), _: usize, _: Progress) -> Loss {
-        let device = self.device.clone().autodiff();
-        let (errors, levels) = self.errors(model, items, &device);
-        weighted(&self.diffusion, errors, &levels)
+    fn collate(&self) -> Collate<Item, Batch> {
+        let schedule = self.diffusion.schedule.clone();
+        Arc::new(move |items| Batch::of(&items, &schedule))
     }
 
-    /// The unweighted loss over the validation split, or a fixed part of a large one; noise and times are fixed by
-    /// the seed.
+    fn share(&mut self, _: &Denoiser, _: &Denoiser, batch: Batch, _: usize, _: Progress) -> Shown {
+        self.show(batch)
+    }
+
+    fn loss(&self, model: &Denoiser, batch: &Shown, rows: Range<usize>, _: Progress) -> Loss {
+        let errors = errors_of(model, batch, rows.clone(), true);
+        weighted(&self.diffusion, errors, &batch.levels.of(rows))
+    }
+
+    /// The unweighted loss over the validation split, or a fixed part of a large one, and in each quarter of time; noise
+    /// and times are fixed by the seed.
     fn validate(&self, ema: &Denoiser) -> Result<Vec<(&'static str, f64)>> {
-        let fixed = Noised::new(
-            self.valid.clone(),
-            self.diffusion.schedule.clone(),
-            0.0,
-            self.seed,
-            "denoiser/validation",
-        );
+        let fixed = Noised::new(self.valid.clone(), 0.0, self.seed, "denoiser/validation");
         let rows = validated(self.valid.len(), self.seed);
-        let times = validation_times(&fixed.schedule, rows.len(), self.seed);
+        let times = validation_times(&self.diffusion.schedule, rows.len(), self.seed);
         let rows: Vec<(usize, f64)> = rows.into_iter().zip(times).collect();
-        let mut sum = 0.0;
+        // Of all errors; then, of each quarter of time, sums and sizes.
+        let mut sums = [0.0; 9];
         for batch in rows.chunks(self.batch_size) {
             let item =
                 |&(row, t): &(usize, f64)| Ok(Item { t, ..fixed.get(row as u64, row as u64)? });
             let items = batch.iter().map(item).collect::<Result<Vec<_>, SampleError>>()?;
-            let (errors, _) = self.errors(ema, &items, &self.device);
-            sum += f64::from(errors.sum().into_scalar::<f32>());
+            let shown = self.show(Batch::of(&items, &self.diffusion.schedule));
+            let errors = errors_of(ema, &shown, 0..items.len(), false);
+            let quarters = shown.levels.quarters(errors.clone()) * items.len() as f64;
+            let read = values(Tensor::cat(vec![errors.sum(), quarters], 0))?;
+            sums.iter_mut().zip(read).for_each(|(sum, value)| *sum += f64::from(value));
         }
-        Ok(vec![("validation/loss", sum / rows.len() as f64)])
+        let loss = ("validation/loss", sums[0] / rows.len() as f64);
+        let quarters = QUARTERS.into_iter().zip(group_means(&sums[1..]));
+        let quarters = quarters.filter_map(|(name, mean)| Some((name, mean?)));
+        Ok(std::iter::once(loss).chain(quarters).collect())
     }
 
     fn preview(&self, ema: &Denoiser) -> Result<Option<Gray>> {

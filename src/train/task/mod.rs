@@ -4,12 +4,19 @@ pub mod autoencoder;
 pub mod denoiser;
 pub mod dino;
 
-use crate::data::{image::Gray, loader::Samples};
+use crate::data::{
+    image::Gray,
+    loader::{Collate, Samples},
+};
 use crate::models::{Compute, weights::StateDict};
 use crate::random::{Permutation, Stream};
 use crate::train::adamw::Norm;
 use anyhow::Result;
-use burn::{module::Module, tensor::Tensor};
+use burn::{
+    module::Module,
+    tensor::{Tensor, TensorData},
+};
+use std::ops::Range;
 use std::sync::Arc;
 
 /// Something trainable: samples in, a scalar loss out.
@@ -19,10 +26,13 @@ use std::sync::Arc;
 pub trait Task {
     /// What learns.
     type Model: Module + Clone;
-    /// One sample, as the loader's threads deliver it.
+    /// One sample, as the loader's threads make it.
     type Item: Send + 'static;
 
-    /// What crosses a batch.
+    /// A batch of them, as the loader's threads deliver it: column by column.
+    type Batch: Send + 'static;
+
+    /// A batch where it is computed, with what crosses it.
     type Shared;
 
     /// Raised when a change here changes what a recipe's training of this network means.
@@ -37,26 +47,27 @@ pub trait Task {
     /// The samples, with everything random already drawn by their position.
     fn samples(&self) -> Arc<dyn Samples<Item = Self::Item>>;
 
-    /// What the items of a batch have to do with each other, found from all of them before the loss of any, in rounds
-    /// of `round` items and without gradients: so neither the size of a micro-batch nor, one day, the number of devices
-    /// changes a step.
+    /// What puts them together, in the loader's threads.
+    fn collate(&self) -> Collate<Self::Item, Self::Batch>;
+
+    /// Brings a batch to where it is computed, and finds what its items have to do with each other from all of them before
+    /// the loss of any, in rounds of `round` items and without gradients: so neither the size of a micro-batch nor, one
+    /// day, the number of devices changes a step.
     fn share(
         &mut self,
         model: &Self::Model,
         ema: &Self::Model,
-        items: &[Self::Item],
+        batch: Self::Batch,
         round: usize,
         progress: Progress,
     ) -> Self::Shared;
 
-    /// The loss of a micro-batch, a mean over its items, on the autodiff device. Shape `[1]`. `items` are those of the
-    /// batch from its item `first`.
+    /// The loss of a micro-batch, the `rows` of a batch: a mean over them, on the autodiff device. Shape `[1]`.
     fn loss(
         &self,
         model: &Self::Model,
-        items: &[Self::Item],
-        shared: &Self::Shared,
-        first: usize,
+        batch: &Self::Shared,
+        rows: Range<usize>,
         progress: Progress,
     ) -> Loss;
 
@@ -117,8 +128,31 @@ impl Progress {
 pub struct Loss {
     /// Shape `[1]`, tracked.
     pub total: Tensor<1>,
-    /// Other scalars, shape `[1]`, not tracked.
+    /// Other scalars, shape `[1]`, not tracked. Or a figure of each of n groups of items, shape `[2n]`: the groups' sums,
+    /// then their sizes, both over the number of all items ([`by_group`]); they are logged as `name0`, `name1` …
     pub parts: Vec<(&'static str, Tensor<1>)>,
+}
+
+/// The mean of `errors` [B] in each of `count` groups, as [`Loss::parts`] take it, shape `[2 · count]`; `groups` has the
+/// group of each item.
+pub fn by_group(errors: Tensor<1>, groups: &[usize], count: usize) -> Tensor<1> {
+    let [batch] = errors.dims();
+    let share = 1.0 / batch as f32;
+    let mut members = vec![0.0f32; count * batch];
+    for (item, group) in groups.iter().enumerate() {
+        members[group * batch + item] = share;
+    }
+    let members = TensorData::new(members, [count, batch]);
+    let members = Tensor::<2>::from_data(members, &errors.device());
+    let sums = (members.clone() * errors.unsqueeze()).sum_dim(1);
+    Tensor::cat(vec![sums, members.sum_dim(1)], 0).flatten(0, 1)
+}
+
+/// The means behind a sum over batches of what [`by_group`] gave, each times the items of its batch; `None` of a group
+/// without any.
+pub fn group_means(sums: &[f64]) -> impl Iterator<Item = Option<f64>> {
+    let (sums, sizes) = sums.split_at(sums.len() / 2);
+    sums.iter().zip(sizes).map(|(sum, size)| (*size > 0.0).then(|| sum / size))
 }
 
 /// Most images of a validation split that one validation looks at: a figure's standard error is then below a
@@ -138,6 +172,26 @@ fn validated(len: usize, seed: u64) -> Vec<usize> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn groups_have_the_means_of_their_items() {
+        let device = burn::tensor::Device::flex();
+        let mut total = vec![0.0; 6];
+        // Two batches of unequal size, in one of which a group is missing; one group is missing in both.
+        for (errors, groups) in [(vec![1.0f32, 2.0, 6.0], vec![0, 2, 0]), (vec![4.0], vec![2])] {
+            let sums = by_group(Tensor::from_data(&errors[..], &device), &groups, 3);
+            let sums = sums.into_data().try_into_vec::<f32>().unwrap();
+            for (total, sum) in total.iter_mut().zip(sums) {
+                *total += f64::from(sum) * errors.len() as f64;
+            }
+        }
+        let means: Vec<Option<f64>> = group_means(&total).collect();
+        assert_eq!(means[1], None);
+        for (mean, expected) in [(means[0], 3.5), (means[2], 3.0)] {
+            // Thirds in f32.
+            assert!((mean.unwrap() - expected).abs() < 1e-6, "{means:?}");
+        }
+    }
 
     #[test]
     fn a_validation_looks_at_a_fixed_part_of_a_large_split() {

@@ -112,7 +112,7 @@ fn stock_python_computes_the_same() {
 fn check(python: &Path, run: &Path, home: &Path) {
     let folder = home.join("model");
     done(&mut export(run, &folder));
-    let model = Run::look(run, Path::new(".")).unwrap().model(Weights::Ema).unwrap();
+    let model = Run::look(run, Path::new(".")).unwrap().model(Weights::Ema, None).unwrap();
     let image = home.join("image.png");
     let reference = home.join("reference.safetensors");
     weights_file::write(&reference, &numbers(&model, &image)).unwrap();

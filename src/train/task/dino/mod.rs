@@ -23,14 +23,13 @@ pub use views::Views;
 
 use super::{Loss, Progress, Task};
 use crate::data::{
-    loader::{SampleError, Samples},
+    loader::{Collate, SampleError, Samples, column},
     radiographs::Radiographs,
 };
 use crate::metric::{self, Features};
 use crate::models::encoder::Embedder;
 use crate::models::encoder::normalise;
 use crate::models::encoder::{Vit, VitConfig};
-use crate::models::images::stack;
 use crate::models::weights::StateDict;
 use crate::models::{Compute, Init};
 use crate::random::Stream;
@@ -39,7 +38,7 @@ use crate::train::learning_rate::cosine;
 use anyhow::{Context, Result};
 use burn::{
     module::Module,
-    tensor::{Device, Tensor},
+    tensor::{Device, Tensor, TensorData},
 };
 use std::ops::Range;
 use std::sync::Arc;
@@ -90,10 +89,39 @@ pub struct DinoTask {
     pub center: Center,
 }
 
-/// What crosses a batch of B images, and what would otherwise be put together twice.
+/// The views of B images, view by view.
+pub struct Batch {
+    images: usize,
+    /// `[2 · B · S · S]`.
+    globals: Vec<f32>,
+    /// `[L · B · s · s]`.
+    locals: Vec<f32>,
+}
+
+impl Batch {
+    fn of(items: &[Item]) -> Self {
+        let views = |of: fn(&views::Drawn) -> &[Vec<f32>]| {
+            let count = items.first().map_or(0, |item| of(&item.views).len());
+            let mut values = Vec::new();
+            for view in 0..count {
+                values.append(&mut column(items, |item| &of(&item.views)[view]));
+            }
+            values
+        };
+        Self {
+            images: items.len(),
+            globals: views(|drawn| &drawn.globals),
+            locals: views(|drawn| &drawn.locals),
+        }
+    }
+}
+
+/// A batch of B images where it is computed, and what crosses it.
 pub struct Shared {
     /// Both global views, [2, B, S, S].
     globals: Tensor<4>,
+    /// The local views, [L, B, s, s]; none of them is no tensor.
+    locals: Option<Tensor<4>>,
     /// The teacher's probabilities for both global views, [2, B, K].
     targets: Tensor<3>,
     /// KoLeo of the whole batch, where it is more than a round.
@@ -124,12 +152,12 @@ fn koleo_of_views(embeddings: Tensor<3>) -> Tensor<1> {
     view(0) + view(1)
 }
 
-/// Some of the images of `globals` [2, B, S, S], as a network sees them: [2b, 1, S, S], all first views, then all second
-/// ones.
-fn of_images(globals: &Tensor<4>, images: Range<usize>) -> Tensor<4> {
-    let [_, _, side, _] = globals.dims();
-    let rows = 2 * images.len();
-    globals.clone().slice_dim(1, images).reshape([rows, 1, side, side])
+/// Some of the images of `views` [V, B, S, S], as a network sees them: [V · b, 1, S, S], all first views, then all second
+/// ones …
+fn of_images(views: &Tensor<4>, images: Range<usize>) -> Tensor<4> {
+    let [count, _, side, _] = views.dims();
+    let rows = count * images.len();
+    views.clone().slice_dim(1, images).reshape([rows, 1, side, side])
 }
 
 /// What `of` makes of `round` images of `globals` at a time, [2b, N] view by view, as [2, B, N] of all of them.
@@ -169,12 +197,16 @@ impl Samples for Viewed {
 }
 
 impl DinoTask {
-    /// Both global views of `items`, [2, B, S, S].
-    fn globals(&self, items: &[Item]) -> Tensor<4> {
-        let size = self.dino.views.global_size.unwrap_or(self.train.size());
-        let views =
-            (0..2).flat_map(|view| items.iter().map(move |item| &item.views.globals[view][..]));
-        stack(views, size, &self.device).reshape([2, items.len(), size, size])
+    /// Brings a batch to the device: the global views [2, B, S, S] and the local ones [L, B, s, s], if there are any.
+    fn show(&self, batch: Batch) -> (Tensor<4>, Option<Tensor<4>>) {
+        let Views { num_local, local_size, global_size, .. } = self.dino.views;
+        let size = global_size.unwrap_or(self.train.size());
+        let upload = |values, views, side| {
+            let data = TensorData::new(values, [views, batch.images, side, side]);
+            Tensor::from_data(data, &self.device)
+        };
+        let globals = upload(batch.globals, 2, size);
+        (globals, (num_local > 0).then(|| upload(batch.locals, num_local, local_size)))
     }
 
     fn teacher_temperature(&self, progress: Progress) -> f64 {
@@ -187,6 +219,7 @@ impl DinoTask {
 impl Task for DinoTask {
     type Model = Distilled;
     type Item = Item;
+    type Batch = Batch;
     type Shared = Shared;
 
     const VERSION: u32 = 2;
@@ -207,16 +240,20 @@ impl Task for DinoTask {
         })
     }
 
+    fn collate(&self) -> Collate<Item, Batch> {
+        Arc::new(|items| Batch::of(&items))
+    }
+
     fn share(
         &mut self,
         student: &Distilled,
         teacher: &Distilled,
-        items: &[Item],
+        batch: Batch,
         round: usize,
         progress: Progress,
     ) -> Shared {
-        let batch = items.len();
-        let globals = self.globals(items);
+        let images = batch.images;
+        let (globals, locals) = self.show(batch);
         let scores =
             rows(&globals, round, |views| teacher.head.forward(teacher.embed(views), false));
         let scores = scores.flatten::<2>(0, 1); // [2B, K]
@@ -232,38 +269,33 @@ impl Task for DinoTask {
             }
         };
         let [_, prototypes] = targets.dims();
-        let spread = (self.dino.koleo > 0.0 && round < batch).then(|| {
+        let spread = (self.dino.koleo > 0.0 && round < images).then(|| {
             let student = student.valid();
             Spread::of(rows(&globals, round, |views| student.embed(views)))
         });
-        Shared { globals, targets: targets.reshape([2, batch, prototypes]), spread }
+        Shared { globals, locals, targets: targets.reshape([2, images, prototypes]), spread }
     }
 
     fn loss(
         &self,
         student: &Distilled,
-        items: &[Item],
         shared: &Shared,
-        first: usize,
+        images: Range<usize>,
         progress: Progress,
     ) -> Loss {
-        let device = self.device.clone().autodiff();
-        let batch = items.len();
-        let Views { num_local, local_size, .. } = self.dino.views;
+        let batch = images.len();
         let part = |of_all: &Tensor<3>| -> Tensor<2> {
-            of_all.clone().slice_dim(1, first..first + batch).flatten(0, 1)
+            of_all.clone().slice_dim(1, images.clone()).flatten(0, 1)
         };
         let targets = part(&shared.targets); // [2B, K]
         let mut parts = vec![("train/teacher_entropy", loss::entropy(targets.clone()))];
 
         let frozen = progress.images_seen < self.dino.freeze_prototypes;
-        let globals = of_images(&shared.globals, first..first + batch);
+        let globals = of_images(&shared.globals, images.clone());
         let embeddings = student.embed(Tensor::from_inner(globals)); // [2B, D]
         let mut scores = vec![student.head.forward(embeddings.clone(), frozen)];
-        if num_local > 0 {
-            let locals = (0..num_local)
-                .flat_map(|view| items.iter().map(move |item| &item.views.locals[view][..]));
-            let locals = stack(locals, local_size, &device);
+        if let Some(locals) = &shared.locals {
+            let locals = Tensor::from_inner(of_images(locals, images.clone()));
             scores.push(student.head.forward(student.embed(locals), frozen));
         }
         let scores = Tensor::cat(scores, 0); // [(2 + L)B, K]
@@ -395,10 +427,12 @@ mod tests {
         for (step, &Step { first_image, round, is_taken }) in (0..).zip(steps) {
             let progress = Progress { step, images_seen: first_image, images: 100 };
             let items = items(task, first_image);
-            let shared = task.share(&student, &teacher, &items, round, progress);
-            let losses = items.chunks(round).enumerate().map(|(at, micro)| {
-                let loss = task.loss(&student, micro, &shared, at * round, progress);
-                loss.total * (micro.len() as f64 / items.len() as f64)
+            let images = items.len();
+            let shared = task.share(&student, &teacher, Batch::of(&items), round, progress);
+            let losses = (0..images).step_by(round).map(|first| {
+                let rows = first..(first + round).min(images);
+                let share = rows.len() as f64 / images as f64;
+                task.loss(&student, &shared, rows, progress).total * share
             });
             let loss = losses.reduce(|sum, loss| sum + loss).unwrap();
             mean = f64::from(loss.clone().into_scalar::<f32>());

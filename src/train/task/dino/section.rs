@@ -98,6 +98,13 @@ impl Dino {
                     self.koleo,
                     "0 where a batch is 1 image, which has no neighbours to be driven from",
                 ),
+                demand(
+                    train.ema.half_life.is_none() && train.ema.sigma_rel.is_empty(),
+                    "teacher_momentum",
+                    self.teacher_momentum,
+                    "train.ema without half_life and sigma_rel: the average is the teacher, which follows \
+                     teacher_momentum",
+                ),
                 least("head.hidden", self.head.hidden),
                 least("head.bottleneck", self.head.bottleneck),
                 least("head.prototypes", self.head.prototypes),
