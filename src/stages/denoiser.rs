@@ -45,7 +45,9 @@ impl Trains for Denoiser {
         let [_, side, _] = run.networks.latent_shape;
         let parameters = num_parameters(&denoiser) as u64;
         let forward = denoiser.flops(side, side) as f64;
-        Ok(training(run).cost(&Pass { parameters, forward, extra: 0.0 }))
+        // Each long step is first looked at by halves.
+        let long = run.networks.denoiser.task.self_consistency.map_or(0.0, |it| it.share);
+        Ok(training(run).cost(&Pass { parameters, forward, extra: 2.0 * long * forward }))
     }
 
     fn make(&self, run: &Run, inputs: &str) -> Result<Made> {

@@ -194,6 +194,7 @@ impl Average {
                 means.iter().map(|mean| mean.running_value().current()).collect();
             match values[..] {
                 [value] => figures.push((name.to_owned(), value)),
+                [sum, size] => figures.extend((size > 0.0).then(|| (name.to_owned(), sum / size))),
                 _ => {
                     let groups = group_means(&values).enumerate();
                     figures.extend(

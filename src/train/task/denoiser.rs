@@ -1,11 +1,14 @@
 //! Training the denoiser: latents and condition tokens from the store, noise in, the objective's target out.
 
+mod ahead;
+
 use super::{Loss, Progress, Task, by_group, group_means, validated};
 use crate::data::latents::Latents;
 use crate::data::{
     image::Gray,
     loader::{Collate, SampleError, Samples, column},
 };
+use crate::diffusion::self_consistency::{SelfConsistency, Step};
 use crate::diffusion::{Diffusion, Schedule, objective::add_noise, times::TimeDraws};
 use crate::models::Compute;
 use crate::models::denoiser::{Denoiser, DenoiserConfig};
@@ -49,6 +52,8 @@ pub struct Item {
     noise: Vec<f32>,
     tokens: Vec<f32>,
     t: f64,
+    /// The long step that it is about, if it is about one.
+    step: Option<Step>,
     keep: bool,
 }
 
@@ -60,6 +65,9 @@ struct Noised {
     noise: Stream,
     /// None: whoever asks says.
     times: Option<TimeDraws>,
+    /// How many are about long steps; none where nobody learns them.
+    consistency: Option<SelfConsistency>,
+    steps: Stream,
     keep: Stream,
 }
 
@@ -72,6 +80,8 @@ impl Noised {
             posterior: stream("posterior"),
             noise: stream("noise"),
             times: None,
+            consistency: None,
+            steps: stream("steps"),
             keep: stream("keep"),
         }
     }
@@ -88,11 +98,14 @@ impl Samples for Noised {
         let row = self.latents.row(index as usize);
         let clean = row.sample(&mut self.posterior.at(position));
         let noise = self.noise.at(position).normals(clean.len());
+        let step = self.consistency.and_then(|it| it.draw(&mut self.steps.at(position)));
+        let time = || self.times.as_ref().map_or(0.0, |times| times.at(position));
         Ok(Item {
             noise,
             clean,
             tokens: row.tokens,
-            t: self.times.as_ref().map_or(0.0, |times| times.at(position)),
+            t: step.map_or_else(time, |step| step.from),
+            step,
             keep: !self.keep.at(position).chance(self.dropout),
         })
     }
@@ -104,6 +117,7 @@ pub struct Batch {
     noise: Vec<f32>,
     tokens: Vec<f32>,
     levels: Levels,
+    steps: Vec<Option<Step>>,
     keep: Vec<bool>,
 }
 
@@ -114,6 +128,7 @@ impl Batch {
             noise: column(items, |item| &item.noise),
             tokens: column(items, |item| &item.tokens),
             levels: Levels::at(schedule, items.iter().map(|item| item.t)),
+            steps: items.iter().map(|item| item.step).collect(),
             keep: items.iter().map(|item| item.keep).collect(),
         }
     }
@@ -128,6 +143,8 @@ pub struct Shown {
     /// [B, N, D].
     tokens: Tensor<3>,
     timesteps: Vec<f64>,
+    /// How far the step leads that an item is about, as the network is told; 0 of the flow itself.
+    lengths: Vec<f64>,
     levels: Levels,
     keep: Vec<bool>,
 }
@@ -135,7 +152,7 @@ pub struct Shown {
 impl DenoiserTask {
     /// Brings a batch to the device.
     fn show(&self, batch: Batch) -> Shown {
-        let Batch { clean, noise, tokens, levels, keep } = batch;
+        let Batch { clean, noise, tokens, levels, steps, keep } = batch;
         let [channels, height, width] = self.train.latent_shape();
         let [num_tokens, width_of_token] = self.train.token_shape();
         let images = keep.len();
@@ -151,6 +168,7 @@ impl DenoiserTask {
             target: self.diffusion.objective.target(clean, noise, alpha, sigma),
             tokens: Tensor::from_data(tokens, &self.device),
             timesteps: times.iter().map(|&t| self.diffusion.schedule.timestep(t)).collect(),
+            lengths: ahead::lengths(&self.diffusion.schedule, &steps),
             levels,
             keep,
         }
@@ -168,8 +186,8 @@ fn errors_of(model: &Denoiser, batch: &Shown, rows: Range<usize>, tracks: bool) 
     let [noisy, target] =
         [&batch.noisy, &batch.target].map(|tensor| part(tensor, rows.clone(), tracks));
     let tokens = part(&batch.tokens, rows.clone(), tracks);
-    let (timesteps, keep) = (&batch.timesteps[rows.clone()], &batch.keep[rows]);
-    errors(model.forward(noisy, timesteps, tokens, keep), target)
+    let [timesteps, lengths] = [&batch.timesteps, &batch.lengths].map(|it| &it[rows.clone()]);
+    errors(model.forward_step(noisy, timesteps, lengths, tokens, &batch.keep[rows]), target)
 }
 
 /// Times, and shares of image and noise at them, item by item.
@@ -194,10 +212,14 @@ impl Levels {
     }
 
     /// The mean of `errors` [B] in each quarter of the schedule's time, as [`by_group`] gives it.
-    fn quarters(&self, errors: Tensor<1>) -> Tensor<1> {
-        // A timestep at the end of a quarter belongs to it.
-        let quarter = |t: &f64| (t * 4.0 - 1e-9).clamp(0.0, 3.0) as usize;
-        by_group(errors, &self.times.iter().map(quarter).collect::<Vec<_>>(), 4)
+    fn quarters(&self, errors: Tensor<1>, lengths: &[f64]) -> Tensor<1> {
+        let quarter = |(t, length): (&f64, &f64)| match *length {
+            // A timestep at the end of a quarter belongs to it.
+            0.0 => (t * 4.0 - 1e-9).clamp(0.0, 3.0) as usize,
+            // Long steps belong to none.
+            _ => 4,
+        };
+        by_group(errors, &self.times.iter().zip(lengths).map(quarter).collect::<Vec<_>>(), 4)
     }
 }
 
@@ -207,18 +229,23 @@ fn errors(prediction: Tensor<4>, target: Tensor<4>) -> Tensor<1> {
     (prediction - target).square().mean_dims(&[1, 2, 3]).reshape([batch])
 }
 
-/// The mean of `errors` [B], each weighted by its noise.
-fn weighted(diffusion: &Diffusion, errors: Tensor<1>, levels: &Levels) -> Loss {
+/// The mean of `errors` [B], each weighted by its noise. Those of long steps, which have `lengths`, are told apart.
+fn weighted(diffusion: &Diffusion, errors: Tensor<1>, levels: &Levels, lengths: &[f64]) -> Loss {
     let weights = levels.alpha.iter().zip(&levels.sigma).map(|(&alpha, &sigma)| {
         diffusion.weighting.weight(diffusion.objective, alpha, sigma) as f32
     });
     let weights = TensorData::new(weights.collect(), errors.dims());
     let weights = Tensor::from_data(weights, &errors.device());
     let plain = errors.clone().inner();
-    let parts = vec![
+    let mut parts = vec![
         ("train/unweighted_loss", plain.clone().mean()),
-        ("train/loss_t", levels.quarters(plain)),
+        ("train/loss_t", levels.quarters(plain.clone(), lengths)),
     ];
+    if diffusion.self_consistency.is_some() {
+        let group = |length: &f64| usize::from(*length == 0.0);
+        let groups: Vec<usize> = lengths.iter().map(group).collect();
+        parts.push(("train/long_steps", by_group(plain, &groups, 1)));
+    }
     Loss { total: (errors * weights).mean(), parts }
 }
 
@@ -251,12 +278,13 @@ impl Task for DenoiserTask {
     }
 
     fn samples(&self) -> Arc<dyn Samples<Item = Item>> {
-        let Diffusion { schedule, times, stratified, .. } = self.diffusion.clone();
+        let Diffusion { schedule, times, stratified, self_consistency: consistency, .. } =
+            self.diffusion.clone();
         let strata = stratified.then_some(self.step_size);
         let stream = Stream::new(self.seed, "denoiser/time");
         let times = Some(TimeDraws { schedule, times, strata, stream });
         let noised = Noised::new(self.train.clone(), self.dropout, self.seed, "denoiser");
-        Arc::new(Noised { times, ..noised })
+        Arc::new(Noised { times, consistency, ..noised })
     }
 
     fn collate(&self) -> Collate<Item, Batch> {
@@ -264,13 +292,23 @@ impl Task for DenoiserTask {
         Arc::new(move |items| Batch::of(&items, &schedule))
     }
 
-    fn share(&mut self, _: &Denoiser, _: &Denoiser, batch: Batch, _: usize, _: Progress) -> Shown {
-        self.show(batch)
+    fn share(
+        &mut self,
+        _: &Denoiser,
+        ema: &Denoiser,
+        batch: Batch,
+        round: usize,
+        _: Progress,
+    ) -> Shown {
+        let steps = batch.steps.clone();
+        let mut shown = self.show(batch);
+        ahead::look(&self.diffusion.schedule, ema, &steps, &mut shown, round);
+        shown
     }
 
     fn loss(&self, model: &Denoiser, batch: &Shown, rows: Range<usize>, _: Progress) -> Loss {
         let errors = errors_of(model, batch, rows.clone(), true);
-        weighted(&self.diffusion, errors, &batch.levels.of(rows))
+        weighted(&self.diffusion, errors, &batch.levels.of(rows.clone()), &batch.lengths[rows])
     }
 
     /// The unweighted loss over the validation split, or a fixed part of a large one, and in each quarter of time; noise
@@ -288,7 +326,8 @@ impl Task for DenoiserTask {
             let items = batch.iter().map(item).collect::<Result<Vec<_>, SampleError>>()?;
             let shown = self.show(Batch::of(&items, &self.diffusion.schedule));
             let errors = errors_of(ema, &shown, 0..items.len(), false);
-            let quarters = shown.levels.quarters(errors.clone()) * items.len() as f64;
+            let quarters =
+                shown.levels.quarters(errors.clone(), &shown.lengths) * items.len() as f64;
             let read = values(Tensor::cat(vec![errors.sum(), quarters], 0))?;
             sums.iter_mut().zip(read).for_each(|(sum, value)| *sum += f64::from(value));
         }

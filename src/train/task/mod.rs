@@ -134,13 +134,15 @@ pub struct Loss {
 }
 
 /// The mean of `errors` [B] in each of `count` groups, as [`Loss::parts`] take it, shape `[2 · count]`; `groups` has the
-/// group of each item.
+/// group of each item; one that is `count` or above is none.
 pub fn by_group(errors: Tensor<1>, groups: &[usize], count: usize) -> Tensor<1> {
     let [batch] = errors.dims();
     let share = 1.0 / batch as f32;
     let mut members = vec![0.0f32; count * batch];
     for (item, group) in groups.iter().enumerate() {
-        members[group * batch + item] = share;
+        if *group < count {
+            members[group * batch + item] = share;
+        }
     }
     let members = TensorData::new(members, [count, batch]);
     let members = Tensor::<2>::from_data(members, &errors.device());

@@ -2,6 +2,8 @@ use super::*;
 use crate::diffusion::Objective;
 use crate::diffusion::Weighting;
 use crate::diffusion::schedule::{Cosine, Linear, RectifiedFlow, ScaledLinear};
+use crate::models::{Init, weights};
+use burn::module::Module;
 use serde::Deserialize;
 
 #[derive(Deserialize)]
@@ -77,7 +79,7 @@ fn losses_and_gradients_match_torch() {
             Schedule::RectifiedFlow(_) => golden.flow_times.clone(),
             _ => golden.timesteps.iter().map(|timestep| (timestep + 1.0) / 1000.0).collect(),
         };
-        let levels = Levels::at(&diffusion.schedule, times.into_iter());
+        let levels = Levels::at(&diffusion.schedule, times.iter().copied());
         let (clean, noise) = (golden.tensor(&golden.clean), golden.tensor(&golden.noise));
         let what = format!("{} {:?} {}", case.schedule, case.objective, case.weighting);
 
@@ -95,7 +97,7 @@ fn losses_and_gradients_match_torch() {
         let prediction = golden.tensor(&golden.prediction).require_grad();
         let target = case.objective.target(clean, noise, &levels.alpha, &levels.sigma);
         let errors = errors(prediction.clone(), target);
-        let loss = weighted(&diffusion, errors, &levels);
+        let loss = weighted(&diffusion, errors, &levels, &vec![0.0; times.len()]);
         let [(name, unweighted), (by_time, quarters)] = &loss.parts[..] else {
             panic!("two parts")
         };
@@ -180,56 +182,90 @@ fn the_loss_of_a_batch_varies_less_with_stratified_times() {
     assert!(shared_out < 0.6 * alone, "{shared_out} {alone}");
 }
 
+/// A small network that is told how far steps lead, and says something of everything.
+fn told_of_steps() -> Denoiser {
+    let network: DenoiserConfig = serde_json::from_value(serde_json::json!({
+        "unet": {
+            "sample_size": 4, "in_channels": 2, "out_channels": 2, "block_out_channels": [8],
+            "layers_per_block": 1, "attention": [true], "attention_head_dim": [2], "cross_attention_dim": 4,
+            "norm_num_groups": 2, "time_cond_proj_dim": 256,
+        },
+        "condition": { "num_tokens": 1, "token_width": 6, "width": 4 },
+    }))
+    .unwrap();
+    let init = &mut Init::new(Stream::new(1, "denoiser"), &Device::flex());
+    let fresh = network.init(init).no_grad();
+    // Zeros say nothing.
+    let stream = Stream::new(1, "weights");
+    let mut state = weights::state_dict(&fresh);
+    for (at, (_, data)) in state.iter_mut().filter(|(name, _)| !name.ends_with("std")).enumerate() {
+        let drawn = stream.at(at as u64).normals(data.num_elements());
+        let drawn: Vec<f32> = drawn.into_iter().map(|value| 0.3 * value).collect();
+        *data = TensorData::new(drawn, data.shape().to_vec());
+    }
+    weights::load_state_dict(fresh, &state).unwrap()
+}
+
+/// Frans et al. (2024), eq. 5, item by item.
 #[test]
-fn tmp_timing() {
-    use std::time::Instant;
-    for (batch, latent, tokens) in [
-        (16usize, 4 * 8 * 8usize, 32usize),
-        (16, 4 * 16 * 16, 64),
-        (256, 4 * 64 * 64, 768),
-        (256, 16384 * 4, 768 * 5),
-    ] {
-        let items: Vec<Item> = (0..batch)
-            .map(|i| Item {
-                clean: vec![i as f32; latent],
-                noise: vec![0.5; latent],
-                tokens: vec![1.0; tokens],
-                t: (i as f64 + 1.0) / 1000.0 * 3.0,
-                keep: true,
-            })
-            .collect();
-        let schedule = Schedule::ScaledLinear(ScaledLinear::default());
-        let n = if batch > 16 { 10 } else { 1000 };
-        let begin = Instant::now();
-        for _ in 0..n {
-            let gather = |part: fn(&Item) -> &[f32]| -> Vec<f32> {
-                items.iter().flat_map(|item| part(item).iter().copied()).collect()
-            };
-            std::hint::black_box((
-                gather(|i| &i.clean),
-                gather(|i| &i.noise),
-                gather(|i| &i.tokens),
-            ));
+fn a_long_step_is_what_the_average_says_of_its_halves() {
+    let (ema, schedule) = (told_of_steps(), Schedule::RectifiedFlow(RectifiedFlow { shift: 3.0 }));
+    let (device, batch) = (Device::flex(), 24);
+    let consistency = SelfConsistency { share: 0.5 };
+    let draws = Stream::new(3, "steps");
+    let steps: Vec<Option<Step>> =
+        (0..batch as u64).map(|at| consistency.draw(&mut draws.at(at))).collect();
+    assert!(steps.iter().flatten().any(Step::is_finest) && steps.iter().any(Option::is_none));
+    let times: Vec<f64> = steps.iter().map(|step| step.map_or(0.4, |it| it.from)).collect();
+    let normal = |name: &str, shape: [usize; 4]| {
+        let values = Stream::new(1, name).at(0).normals(shape.iter().product());
+        Tensor::<4>::from_data(TensorData::new(values, shape), &device)
+    };
+    let shown = || Shown {
+        noisy: normal("noisy", [batch, 2, 4, 4]),
+        target: normal("target", [batch, 2, 4, 4]),
+        tokens: normal("tokens", [1, batch, 1, 6]).reshape([batch, 1, 6]),
+        timesteps: times.iter().map(|&t| schedule.timestep(t)).collect(),
+        lengths: ahead::lengths(&schedule, &steps),
+        levels: Levels::at(&schedule, times.iter().copied()),
+        keep: (0..batch).map(|row| row % 3 > 0).collect(),
+    };
+    let looked = |round: usize| {
+        let mut shown = shown();
+        ahead::look(&schedule, &ema, &steps, &mut shown, round);
+        values(shown.target).unwrap()
+    };
+    let (before, after) = (shown(), looked(batch));
+    let flow = values(before.target.clone()).unwrap();
+    for (row, step) in steps.iter().enumerate() {
+        let found = &after[row * 32..(row + 1) * 32];
+        let Some(Step { from, middle, to }) = *step else {
+            assert_eq!(found, &flow[row * 32..(row + 1) * 32], "row {row} is about the flow");
+            continue;
+        };
+        let sigma = |t: f64| schedule.alpha_sigma(t).1;
+        let ask = |noisy: Tensor<4>, from: f64, to: f64| {
+            let length =
+                if step.unwrap().is_finest() { 0.0 } else { 1000.0 * (sigma(from) - sigma(to)) };
+            let tokens = before.tokens.clone().narrow(0, row, 1);
+            let keep = [before.keep[row]];
+            ema.forward_step(noisy, &[1000.0 * sigma(from)], &[length], tokens, &keep)
+        };
+        let noisy = before.noisy.clone().narrow(0, row, 1);
+        let first = ask(noisy.clone(), from, middle);
+        let half_way = noisy.clone() + first * (sigma(middle) - sigma(from));
+        let second = ask(half_way.clone(), middle, to);
+        let end = half_way + second * (sigma(to) - sigma(middle));
+        // The straight line from where it begins to where it ends.
+        let expected = values((end - noisy) / (sigma(to) - sigma(from))).unwrap();
+        for (found, expected) in found.iter().zip(&expected) {
+            assert!((found - expected).abs() < 2e-3, "row {row}, {step:?}: {found} {expected}");
         }
-        let old = begin.elapsed().as_secs_f64() / f64::from(n);
-        let begin = Instant::now();
-        for _ in 0..n {
-            std::hint::black_box(Levels::at(
-                &schedule,
-                (0..batch).map(|i| (i * 1000 / batch) as f64 / 1000.0),
-            ));
-        }
-        let levels = begin.elapsed().as_secs_f64() / f64::from(n);
-        let begin = Instant::now();
-        for _ in 0..n {
-            std::hint::black_box(Batch::of(&items, &schedule));
-        }
-        let new = begin.elapsed().as_secs_f64() / f64::from(n);
-        println!(
-            "TIMING batch {batch} latent {latent}: flat_map {:.1} us, alpha/sigma {:.1} us, whole new collate (in loader) {:.1} us",
-            old * 1e6,
-            levels * 1e6,
-            new * 1e6
-        );
+        assert!(expected.iter().any(|value| value.abs() > 0.05));
+    }
+    for round in [1, 5] {
+        let rounds = looked(round);
+        let error = after.iter().zip(&rounds).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+        assert!(error < 1e-4, "rounds of {round}: {error}");
     }
 }
