@@ -82,7 +82,10 @@ impl Run {
 
     /// Student and heads of the encoder's training before its first step: the student as the recipe's folder has it, if it
     /// names one.
-    pub(super) fn fresh_distilled(&self, training: &Training<VitConfig, Dino>) -> Result<Distilled> {
+    pub(super) fn fresh_distilled(
+        &self,
+        training: &Training<VitConfig, Dino>,
+    ) -> Result<Distilled> {
         let Training { config, task, .. } = training;
         let fresh = Distilled::new(config, task, self.recipe.seed, &self.place.device);
         let Start::Pretrained { weights, learns } = &training.start else { return Ok(fresh) };

@@ -11,11 +11,11 @@ use super::parameters::{
 };
 use crate::engine::descent::{self, Descent, Moving, Parameter};
 use crate::faults::{demand, within};
-use groups::{Pace, pace};
 use burn::{
     module::Module,
     tensor::{DType, Gradients, Tensor, TensorData},
 };
+use groups::{Pace, pace};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 

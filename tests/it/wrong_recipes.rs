@@ -232,7 +232,7 @@ const SHAPES: &[(&str, &str, &str)] = &[
     (
         "from: Vit(patch: 8, width: 32, depth: 2, heads: 2)",
         "from: Folder(path: \"nowhere\")",
-        "encoder.train is there, but a pretrained encoder stays frozen",
+        "encoder.from.path: ",
     ),
     (
         "from: Kl(channels: [8, 16, 16], layers: 1, latent_channels: 4, groups: 4, attention: false)",

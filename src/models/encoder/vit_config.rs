@@ -210,7 +210,10 @@ impl VitConfig {
 
     /// The state dict of the network in training, of that of its file: with a token for masked patches, which files may
     /// lack, if it needs one, and without it if not.
-    pub fn to_train(&self, mut state: BTreeMap<String, TensorData>) -> BTreeMap<String, TensorData> {
+    pub fn to_train(
+        &self,
+        mut state: BTreeMap<String, TensorData>,
+    ) -> BTreeMap<String, TensorData> {
         let width = self.hidden_size;
         match self.mask_token {
             true => {

@@ -65,7 +65,8 @@ pub fn check_names(groups: &[Group], names: &[String]) -> Vec<String> {
         for (place, pattern) in group.weights.iter().enumerate().filter(|(_, it)| !is_used(it)) {
             let example = names.first().map_or("none", String::as_str);
             let expected = format!("a pattern that names weights, such as {example}");
-            let fault = demand(false, &format!("weights[{place}]"), format!("{pattern:?}"), expected);
+            let fault =
+                demand(false, &format!("weights[{place}]"), format!("{pattern:?}"), expected);
             faults.extend(within(&format!("groups[{at}]"), fault));
         }
     }
@@ -78,7 +79,8 @@ mod tests {
 
     #[test]
     fn groups_that_name_the_same_weight_multiply() {
-        let group = |weights: &str, rate, decay| Group { weights: vec![weights.into()], rate, decay };
+        let group =
+            |weights: &str, rate, decay| Group { weights: vec![weights.into()], rate, decay };
         let groups = [group("*.patch_embeddings.*", 0.2, 0.5), group("backbone.*", 0.5, 0.0)];
         let pace = |name| pace(&groups, name);
         assert_eq!(pace("head.last_layer"), Pace { rate: 1.0, decay: 1.0 });
@@ -94,7 +96,9 @@ mod tests {
         let faults = check_names(&[group], &names);
         assert_eq!(
             faults,
-            ["groups[0].weights[1] is \"tail\"; expected a pattern that names weights, such as head.last_layer"]
+            [
+                "groups[0].weights[1] is \"tail\"; expected a pattern that names weights, such as head.last_layer"
+            ]
         );
     }
 }

@@ -7,7 +7,8 @@ use super::golden::{F32, Golden, assert_close};
 use burn::tensor::Device;
 use std::collections::BTreeMap;
 use umbra::models::encoder::{
-    Dinov3Config, Dropped, Flavor, ImageEncoder, ImageEncoderConfig, Preprocessing, Resample, VitConfig,
+    Dinov3Config, Dropped, Flavor, ImageEncoder, ImageEncoderConfig, Preprocessing, Resample,
+    VitConfig,
 };
 use umbra::models::weights::{gradients, num_parameters, shapes, state_dict};
 use umbra::models::{Compute, Init};
@@ -84,9 +85,10 @@ fn what_is_dropped_is_dropped_as_in_transformers() {
     let (vit, tokens) = run(&device);
     let loss = (tokens - golden.tensor_on("target", &device)).square().mean();
     let found = gradients(&vit, &loss.backward());
-    let expected = golden.arrays.iter().filter_map(|(name, data)| {
-        Some((name.strip_prefix("gradient/")?, data))
-    });
+    let expected = golden
+        .arrays
+        .iter()
+        .filter_map(|(name, data)| Some((name.strip_prefix("gradient/")?, data)));
     let expected: Vec<_> = expected.collect();
     assert_eq!(expected.len(), 5);
     for (parameter, expected) in expected {

@@ -94,7 +94,8 @@ pub(super) struct Masked {
 impl Masked {
     /// Those of `items`, whose views have T tokens each, of which `skipped` come before the patches.
     pub(super) fn of(items: &[Item], skipped: usize) -> Self {
-        let masks = |item: &Item| [0, 1].map(|view| item.masks.get(view).cloned().unwrap_or_default());
+        let masks =
+            |item: &Item| [0, 1].map(|view| item.masks.get(view).cloned().unwrap_or_default());
         Self::of_masks(&items.iter().map(masks).collect::<Vec<_>>(), skipped)
     }
 

@@ -32,13 +32,15 @@ pub(super) fn blocks(side: usize, count: usize, draws: &mut Draws) -> Vec<bool> 
 fn block(side: usize, most: usize, mask: &[bool], draws: &mut Draws) -> Option<Vec<usize>> {
     let area = draws.range(SMALLEST.min(most as f64), most as f64);
     let aspect = draws.range(NARROWEST.ln(), -NARROWEST.ln()).exp();
-    let [height, width] = [area * aspect, area / aspect].map(|square| square.sqrt().round() as usize);
+    let [height, width] =
+        [area * aspect, area / aspect].map(|square| square.sqrt().round() as usize);
     if height > side || width > side {
         return None;
     }
     let mut first = |length: usize| draws.below((side - length + 1) as u64) as usize;
     let (top, left) = (first(height), first(width));
-    let cells = (top..top + height).flat_map(|row| (left..left + width).map(move |at| row * side + at));
+    let cells =
+        (top..top + height).flat_map(|row| (left..left + width).map(move |at| row * side + at));
     let new: Vec<usize> = cells.filter(|&at| !mask[at]).collect();
     (!new.is_empty() && new.len() <= most).then_some(new)
 }
@@ -81,7 +83,9 @@ mod tests {
         let mut seen = vec![0; 36];
         for position in 0..300 {
             let mask = blocks(6, 9, &mut Stream::new(3, "masks").at(position));
-            mask.iter().zip(&mut seen).for_each(|(&is_masked, seen)| *seen += usize::from(is_masked));
+            mask.iter()
+                .zip(&mut seen)
+                .for_each(|(&is_masked, seen)| *seen += usize::from(is_masked));
         }
         assert!(seen.iter().all(|&seen| seen > 20), "{seen:?}");
     }

@@ -149,11 +149,17 @@ impl Viewed {
         let sizes = self.dino.views.sizes(self.side, is_late);
         let grid = sizes[0] / self.patch;
         let mut masks = self.masks.at(position);
-        let masks = self.dino.ibot.iter().flat_map(|ibot| [ibot.mask(grid, &mut masks), ibot.mask(grid, &mut masks)]).collect();
+        let masks = self
+            .dino
+            .ibot
+            .iter()
+            .flat_map(|ibot| [ibot.mask(grid, &mut masks), ibot.mask(grid, &mut masks)])
+            .collect();
         let rate = self.dino.drop_path;
         let dropping = if rate > 0.0 { 2 + num_local } else { 0 };
         let mut draws = self.branches.at(position);
-        let branches = (0..dropping).map(|_| branch_factors(rate, self.layers, &mut draws)).collect();
+        let branches =
+            (0..dropping).map(|_| branch_factors(rate, self.layers, &mut draws)).collect();
         let views = self.dino.views.draw(square, sizes, &mut self.views.at(position));
         Item { views, masks, branches }
     }
@@ -318,8 +324,7 @@ impl Task for DinoTask {
         let device = self.device.clone().autodiff();
         let batch = items.len();
         let images = first..first + batch;
-        let targets: Tensor<2> =
-            shared.targets.clone().slice_dim(1, images.clone()).flatten(0, 1); // [2B, K]
+        let targets: Tensor<2> = shared.targets.clone().slice_dim(1, images.clone()).flatten(0, 1); // [2B, K]
         let mut parts = vec![("train/teacher_entropy", loss::entropy(targets.clone()))];
 
         let frozen = progress.images_seen < self.dino.freeze_prototypes;

@@ -143,8 +143,11 @@ impl Dino {
             rate: self.layer_decay.powf(layers as f64),
             decay: 1.0,
         };
-        let layers = (0..depth).map(|at| group(format!("backbone.encoder.layer.{at}.*"), depth - at));
-        std::iter::once(group("backbone.embeddings.*".to_owned(), depth + 1)).chain(layers).collect()
+        let layers =
+            (0..depth).map(|at| group(format!("backbone.encoder.layer.{at}.*"), depth - at));
+        std::iter::once(group("backbone.embeddings.*".to_owned(), depth + 1))
+            .chain(layers)
+            .collect()
     }
 
     /// How many images are seen before views are of the sizes they have towards the end: whole batches.

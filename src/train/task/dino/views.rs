@@ -218,7 +218,8 @@ mod tests {
     #[test]
     fn views_have_their_sizes_and_stay_in_range() {
         let views = Views::default();
-        let drawn = views.draw(&ramp(64), views.sizes(64, false), &mut Stream::new(1, "views").at(0));
+        let drawn =
+            views.draw(&ramp(64), views.sizes(64, false), &mut Stream::new(1, "views").at(0));
         assert_eq!(drawn.globals.iter().map(Vec::len).collect::<Vec<_>>(), [64 * 64; 2]);
         assert_eq!(drawn.locals.iter().map(Vec::len).collect::<Vec<_>>(), [32 * 32; 4]);
         let mut values = drawn.globals.iter().chain(&drawn.locals).flatten();
@@ -234,7 +235,11 @@ mod tests {
             let image = Gray { width, height, pixels: vec![1.0; width * height] };
             let square = image.to_square(64);
             for position in 0..50 {
-                let drawn = views.draw(&square, views.sizes(64, false), &mut Stream::new(4, "views").at(position));
+                let drawn = views.draw(
+                    &square,
+                    views.sizes(64, false),
+                    &mut Stream::new(4, "views").at(position),
+                );
                 for value in drawn.globals.iter().chain(&drawn.locals).flatten() {
                     assert!((value - 1.0).abs() < 1e-5, "{width} × {height}: {value}");
                 }
@@ -274,7 +279,11 @@ mod tests {
     fn no_view_is_mirrored() {
         let views = Views { intensity: 0.0, blur: (0.0, 0.0), ..Views::default() };
         for position in 0..200 {
-            let drawn = views.draw(&ramp(64), views.sizes(64, false), &mut Stream::new(2, "views").at(position));
+            let drawn = views.draw(
+                &ramp(64),
+                views.sizes(64, false),
+                &mut Stream::new(2, "views").at(position),
+            );
             for view in drawn.globals {
                 assert!(view[32 * 64 + 63] > view[32 * 64], "position {position}");
             }

@@ -55,11 +55,7 @@ pub(super) fn figures(task: &DinoTask, teacher: &Distilled) -> Result<Vec<(&'sta
 /// prototype: the first is 0. All images alike on all of them: both are the logarithm of their number.
 ///
 /// Probabilities as of single images at the last temperature: no balancing, which would hide what is looked for.
-fn entropies(
-    task: &DinoTask,
-    teacher: &Distilled,
-    features: Features<'_>,
-) -> [f64; 2] {
+fn entropies(task: &DinoTask, teacher: &Distilled, features: Features<'_>) -> [f64; 2] {
     let (_, temperature) = task.dino.teacher_temperature;
     let rows: Vec<&[f32]> = features.rows().collect();
     let (mut mean, mut entropy) = (Tensor::<2>::zeros([1, 1], &task.device), 0.0);
@@ -118,5 +114,83 @@ fn known(label: Label) -> Option<bool> {
         Label::Present => Some(true),
         Label::Absent => Some(false),
         Label::Unknown => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::{SIZE, task};
+    use super::*;
+    use crate::data::catalog::{Location, Split};
+    use crate::data::file::Window;
+    use crate::models::weights::{load_state_dict, state_dict};
+    use std::collections::BTreeMap;
+    use std::path::Path;
+    use std::sync::Arc;
+
+    fn phantoms(indices: std::ops::Range<u64>, label: impl Fn(u64) -> Label) -> Arc<Radiographs> {
+        let entry = |index: u64| Entry {
+            id: 1,
+            dataset: "phantom".into(),
+            location: Location::Phantom { seed: 1, index },
+            patient: PatientKey::of_phantom(&index.to_string()),
+            view: None,
+            labels: BTreeMap::from([("finding".to_owned(), label(index))]),
+            report: None,
+            mask: None,
+            window: Window::Auto,
+            hash: [0; 32],
+            split: Split::Train,
+            width: 0,
+            height: 0,
+            quarantine: None,
+        };
+        Arc::new(Radiographs::open(indices.map(entry).collect(), Path::new(""), SIZE, 0))
+    }
+
+    fn measured(
+        label: impl Fn(u64) -> Label + Copy,
+        collapse: bool,
+    ) -> BTreeMap<&'static str, f64> {
+        let mut task = task();
+        (task.train, task.valid) = (phantoms(0..40, label), phantoms(40..60, label));
+        let mut teacher = Distilled::new(&task.network, &task.dino, 1, &task.device);
+        if collapse {
+            // Whatever the image, the last norm gives the same.
+            let mut state = state_dict(&teacher);
+            for (name, value) in [("weight", 0.0f32), ("bias", 1.0)] {
+                let data = state.get_mut(&format!("backbone.layernorm.{name}")).unwrap();
+                *data = TensorData::new(vec![value; data.num_elements()], data.shape().to_vec());
+            }
+            teacher = load_state_dict(teacher, &state).unwrap();
+        }
+        figures(&task, &teacher).unwrap().into_iter().collect()
+    }
+
+    #[test]
+    fn a_collapse_shows_in_rank_and_entropies() {
+        let label = |index| if index % 2 == 0 { Label::Present } else { Label::Absent };
+        let (fresh, collapsed) = (measured(label, false), measured(label, true));
+        assert!(fresh["validation/effective_rank"] > 1.5, "{fresh:?}");
+        assert!(collapsed["validation/effective_rank"] < FEW_DIRECTIONS, "{collapsed:?}");
+        assert!(collapsed["validation/mean_cosine"] > 0.999, "{collapsed:?}");
+        let entropies = |figures: &BTreeMap<&str, f64>| {
+            ["assignment", "image"].map(|of| figures[format!("validation/{of}_entropy").as_str()])
+        };
+        // Entropy is concave; alike images are where it is flat. Twelve prototypes.
+        let [of_mean, mean] = entropies(&fresh);
+        assert!(mean + 1e-4 < of_mean && of_mean < 12f64.ln(), "{mean} {of_mean}");
+        let [of_mean, mean] = entropies(&collapsed);
+        assert!((mean - of_mean).abs() < 1e-5, "{mean} {of_mean}");
+    }
+
+    #[test]
+    fn findings_are_told_where_labels_are_known() {
+        let name = "validation/knn_accuracy";
+        let all = measured(|index| [Label::Present, Label::Absent][index as usize % 2], false);
+        // Labels that have nothing to do with the images: chance, over 60 of them.
+        assert!((all[name] - 0.5).abs() < 0.3, "{all:?}");
+        assert!(!measured(|_| Label::Unknown, false).contains_key(name));
+        assert!(!measured(|_| Label::Absent, false).contains_key(name), "nothing to tell apart");
     }
 }
