@@ -18,6 +18,7 @@ mod distilled;
 mod golden;
 mod head;
 mod ibot;
+mod item;
 mod loss;
 mod masks;
 mod section;
@@ -29,17 +30,14 @@ pub use center::{Centers, fresh_centers};
 pub use distilled::Distilled;
 pub use head::{Head, HeadConfig};
 pub use ibot::{Ibot, PatchHead};
+pub use item::Item;
 pub use section::{Centering, Dino};
 pub use views::{Late, Views};
 
 use super::{Loss, Progress, Task};
-use crate::data::image::Square;
-use crate::data::{
-    loader::{SampleError, Samples},
-    radiographs::Radiographs,
-};
+use crate::data::{loader::Samples, radiographs::Radiographs};
 use crate::models::Compute;
-use crate::models::encoder::{Dropped, Preprocessing, VitConfig, branch_factors, dropped};
+use crate::models::encoder::{Dropped, Preprocessing, VitConfig, dropped};
 use crate::models::images::stack;
 use crate::models::weights::StateDict;
 use crate::random::Stream;
@@ -53,6 +51,7 @@ use burn::{
 use center::Center;
 use distilled::class;
 use ibot::Masked;
+use item::Viewed;
 use spread::{Spread, koleo_of_views};
 use std::ops::Range;
 use std::sync::Arc;
@@ -116,65 +115,6 @@ fn rounds(batch: usize, round: usize) -> impl Iterator<Item = Range<usize>> {
 fn by_view(rows: Tensor<2>) -> Tensor<3> {
     let [rows_of_both, width] = rows.dims();
     rows.reshape([2, rows_of_both / 2, width])
-}
-
-/// The views of one image, and what the student does not see of them.
-pub struct Item {
-    views: views::Drawn,
-    /// Of both global views: which patches are masked. Empty without iBOT.
-    masks: Vec<Vec<bool>>,
-    /// Of every view, the global ones first: the factors of the network's branches. Empty where no branch is dropped.
-    branches: Vec<Vec<f32>>,
-}
-
-/// Makes items.
-struct Viewed {
-    radiographs: Arc<Radiographs>,
-    dino: Dino,
-    /// Side of a global view, where the recipe does not say.
-    side: usize,
-    patch: usize,
-    layers: usize,
-    /// The position from which views have their last sizes.
-    late_from: Option<u64>,
-    views: Stream,
-    masks: Stream,
-    branches: Stream,
-}
-
-impl Viewed {
-    fn item(&self, square: &Square, position: u64) -> Item {
-        let Views { num_local, .. } = self.dino.views;
-        let is_late = self.late_from.is_some_and(|from| position >= from);
-        let sizes = self.dino.views.sizes(self.side, is_late);
-        let grid = sizes[0] / self.patch;
-        let mut masks = self.masks.at(position);
-        let masks = self
-            .dino
-            .ibot
-            .iter()
-            .flat_map(|ibot| [ibot.mask(grid, &mut masks), ibot.mask(grid, &mut masks)])
-            .collect();
-        let rate = self.dino.drop_path;
-        let dropping = if rate > 0.0 { 2 + num_local } else { 0 };
-        let mut draws = self.branches.at(position);
-        let branches =
-            (0..dropping).map(|_| branch_factors(rate, self.layers, &mut draws)).collect();
-        let views = self.dino.views.draw(square, sizes, &mut self.views.at(position));
-        Item { views, masks, branches }
-    }
-}
-
-impl Samples for Viewed {
-    type Item = Item;
-
-    fn len(&self) -> u64 {
-        self.radiographs.len() as u64
-    }
-
-    fn get(&self, index: u64, position: u64) -> Result<Item, SampleError> {
-        Ok(self.item(&self.radiographs.get(index as usize)?.square, position))
-    }
 }
 
 impl DinoTask {
