@@ -187,8 +187,8 @@ impl Recipe {
             let mut init = Init::new(Stream::new(0, "names"), &Device::flex()).deferred();
             weights::shapes(&config.init(&mut init)).into_keys().collect()
         };
-        check_learns("autoencoder", &self.autoencoder.learns, start, &names, faults);
-        check_groups("autoencoder", &self.autoencoder.train, &names, faults);
+        check_learns("autoencoder", &self.autoencoder.learns, start, names, faults);
+        check_groups("autoencoder", &self.autoencoder.train, names, faults);
         if let Some(crop) = loss.crop
             && (crop == 0 || crop > self.data.size || !crop.is_multiple_of(factor))
         {

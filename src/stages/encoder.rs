@@ -6,7 +6,7 @@ use super::{Cost, ENCODER, INGEST, Made, Run, hasher, text};
 use crate::models::weights::num_parameters;
 use crate::recipe::resolve::{Network, Start, Training};
 use crate::train::task::Task as _;
-use crate::train::task::dino::{DinoTask, Distilled, fresh_centers};
+use crate::train::task::dino::{Anchor, DinoTask, Distilled, fresh_centers};
 use anyhow::Result;
 
 pub(super) struct Encoder;
@@ -59,7 +59,8 @@ impl Trains for Encoder {
         Ok(TrainingStage { run, name: ENCODER, section: train }.cost(&Pass {
             parameters: num_parameters(&distilled) as u64,
             forward: 2.0 * global + task.views.num_local as f64 * local,
-            extra: 2.0 * global,
+            // The teacher, and what patches are anchored to.
+            extra: if task.gram.is_some() { 4.0 } else { 2.0 } * global,
         }))
     }
 
@@ -69,6 +70,7 @@ impl Trains for Encoder {
         let images = run.ingested()?;
         let mut task = DinoTask {
             centers: fresh_centers(&training.task, &run.place.device),
+            anchor: Anchor::default(),
             step: training.train.batch_size,
             input: run.networks.input.clone(),
             network: training.config.clone(),

@@ -16,6 +16,7 @@ mod center;
 mod distilled;
 #[cfg(test)]
 mod golden;
+mod gram;
 mod head;
 mod ibot;
 mod item;
@@ -28,6 +29,7 @@ mod watch;
 
 pub use center::{Centers, fresh_centers};
 pub use distilled::Distilled;
+pub use gram::{Anchor, Gram};
 pub use head::{Head, HeadConfig};
 pub use ibot::{Ibot, PatchHead};
 pub use item::Item;
@@ -37,7 +39,7 @@ pub use views::{Late, Views};
 use super::{Loss, Progress, Task};
 use crate::data::{loader::Samples, radiographs::Radiographs};
 use crate::models::Compute;
-use crate::models::encoder::{Dropped, Preprocessing, VitConfig, dropped};
+use crate::models::encoder::{Dropped, Preprocessing, Vit, VitConfig, dropped};
 use crate::models::images::stack;
 use crate::models::weights::StateDict;
 use crate::random::Stream;
@@ -78,6 +80,8 @@ pub struct DinoTask {
     pub input: Preprocessing,
     /// Running means of the teacher's scores.
     pub centers: Centers,
+    /// The teacher that patches are anchored to.
+    pub anchor: Anchor,
 }
 
 /// What crosses a batch of B images, and what would otherwise be put together twice.
@@ -90,6 +94,8 @@ pub struct Shared {
     patches: Option<PatchTargets>,
     /// KoLeo of the whole batch, where it is more than a round.
     spread: Option<Spread>,
+    /// What the student's patches are anchored to, if they are.
+    anchor: Option<Vit>,
 }
 
 /// The masked patches of a batch, and the teacher's probabilities for them, [M, K], image by image.
@@ -250,7 +256,11 @@ impl Task for DinoTask {
             });
             Spread::of(Tensor::cat(embeddings.collect(), 1))
         });
-        Shared { globals, targets: by_view(targets), patches, spread }
+        let (seen, batch) = (progress.images_seen, batch as u64);
+        let gram = self.dino.gram.as_ref();
+        let anchor = gram.and_then(|gram| self.anchor.of(gram, seen, batch, &teacher.backbone));
+        let anchor = anchor.cloned();
+        Shared { globals, targets: by_view(targets), patches, spread, anchor }
     }
 
     fn loss(
@@ -268,8 +278,9 @@ impl Task for DinoTask {
         let mut parts = vec![("train/teacher_entropy", loss::entropy(targets.clone()))];
 
         let frozen = progress.images_seen < self.dino.freeze_prototypes;
-        let globals = Tensor::from_inner(of_images(&shared.globals, images.clone()));
-        let tokens = self.see(student, globals, &self.dropped(items, 0..2, &device));
+        let globals = of_images(&shared.globals, images.clone());
+        let views = Tensor::from_inner(globals.clone());
+        let tokens = self.see(student, views, &self.dropped(items, 0..2, &device));
         let embeddings = class(&tokens); // [2B, D]
         let mut scores = vec![student.head.forward(embeddings.clone(), frozen)];
         let num_local = self.dino.views.num_local;
@@ -292,6 +303,19 @@ impl Task for DinoTask {
             };
             parts.push(("train/koleo", spread.clone().inner()));
             total = total + spread * self.dino.koleo;
+        }
+        if let Some(gram) = &self.dino.gram {
+            let skipped = 1 + self.network.num_register_tokens;
+            let apart = match &shared.anchor {
+                Some(anchor) => {
+                    let anchor =
+                        gram::patches(anchor.forward(self.input.normalise(globals)), skipped);
+                    gram::apart(gram::patches(tokens.clone(), skipped), Tensor::from_inner(anchor))
+                }
+                None => Tensor::zeros([1], &device),
+            };
+            parts.push(("train/gram", apart.clone().inner()));
+            total = total + apart * gram.weight;
         }
         if let Some(ibot) = &self.dino.ibot {
             let here = self.masked(items);
@@ -332,10 +356,13 @@ impl Task for DinoTask {
     }
 
     fn state(&self) -> StateDict {
-        self.centers.state()
+        let mut state = self.centers.state();
+        state.extend(self.anchor.state());
+        state
     }
 
-    fn restore(&mut self, state: StateDict) -> Result<()> {
+    fn restore(&mut self, mut state: StateDict) -> Result<()> {
+        self.anchor = Anchor::take(&mut state, &self.network, &self.device)?;
         self.centers.restore(state, &self.device)
     }
 

@@ -1,6 +1,6 @@
 //! The recipe's `dino:` section.
 
-use super::{HeadConfig, Ibot, Views};
+use super::{Gram, HeadConfig, Ibot, Views};
 use crate::faults::{demand, within};
 use crate::train::Train;
 use crate::train::adamw::Group;
@@ -49,6 +49,8 @@ pub struct Dino {
     pub koleo: f64,
     /// Masked patches of the global views that the student must guess. None: none are masked.
     pub ibot: Option<Ibot>,
+    /// Keeps which patches are alike as an earlier teacher saw it. None: nothing is kept.
+    pub gram: Option<Gram>,
     /// Stochastic depth (Huang et al. 2016): probability that the student leaves out a branch of its last layer for an
     /// image; it rises evenly from 0 in the first one.
     pub drop_path: f64,
@@ -70,6 +72,7 @@ impl Default for Dino {
             freeze_prototypes: 0,
             koleo: 0.0,
             ibot: None,
+            gram: None,
             drop_path: 0.0,
             layer_decay: 1.0,
         }
@@ -127,6 +130,9 @@ impl Dino {
         faults.extend(self.head.check("head"));
         if let Some(ibot) = &self.ibot {
             faults.extend(within("ibot", ibot.check()));
+        }
+        if let Some(gram) = &self.gram {
+            faults.extend(within("gram", gram.check()));
         }
         faults
     }

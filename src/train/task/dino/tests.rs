@@ -36,6 +36,7 @@ fn task_of(dino: Dino) -> DinoTask {
         centers: fresh_centers(&dino, &device),
         dino,
         step: 6,
+        anchor: Anchor::default(),
         input: trained_input(SIZE),
         train: nothing.clone(),
         valid: nothing,
@@ -102,15 +103,17 @@ fn micro_batches_of_any_size_take_the_same_step() {
     let sinkhorn = Centering::SinkhornKnopp { iterations: 3 };
     let own = PatchHead::Own(HeadConfig { hidden: 16, bottleneck: 8, prototypes: 10 });
     let ibot = |head: &PatchHead| Some(Ibot { head: head.clone(), ..Ibot::default() });
-    for (centering, koleo, ibot, drop_path) in [
-        (mean, 0.0, None, 0.0),
-        (mean, 0.5, None, 0.0),
-        (sinkhorn, 0.5, None, 0.0),
-        (mean, 0.0, ibot(&PatchHead::Shared), 0.0),
-        (sinkhorn, 0.5, ibot(&own), 0.5),
+    let gram = Some(Gram::default());
+    for (centering, koleo, ibot, gram, drop_path) in [
+        (mean, 0.0, None, None, 0.0),
+        (mean, 0.5, None, None, 0.0),
+        (sinkhorn, 0.5, None, None, 0.0),
+        (mean, 0.0, ibot(&PatchHead::Shared), gram.clone(), 0.0),
+        (sinkhorn, 0.5, ibot(&own), gram, 0.5),
     ] {
         let steps = |round| {
-            let dino = Dino { centering, koleo, ibot: ibot.clone(), drop_path, ..dino() };
+            let (ibot, gram) = (ibot.clone(), gram.clone());
+            let dino = Dino { centering, koleo, ibot, gram, drop_path, ..dino() };
             let step = |first_image| Step { first_image, round, is_taken: true };
             train(&mut task_of(dino), &[step(0), step(6)])
         };
@@ -182,6 +185,32 @@ fn the_centre_of_patches_survives_a_restart() {
     let without = StateDict::from([("center".to_owned(), state["center"].clone())]);
     let error = task_of(dino()).restore(without).unwrap_err().to_string();
     assert_eq!(error, "the checkpoint has no patch_center");
+}
+
+#[test]
+fn an_anchor_is_held_until_another_is_due_and_survives_a_restart() {
+    let gram = Gram { from: 6, every: 12, ..Gram::default() };
+    let dino = || Dino { gram: Some(gram.clone()), ..dino() };
+    let of = |seed: u64| Distilled::new(&task().network, &dino(), seed, &Device::flex());
+    let mut task = task_of(dino());
+    let mut shared = |seen: u64, teacher: u64| {
+        let progress = Progress { step: 0, images_seen: seen, images: 100 };
+        let items = items(&task, seen);
+        task.share(&of(9).train(), &of(teacher), &items, 6, progress);
+        let state = task.state();
+        let anchor = state.contains_key("anchor.layernorm.weight");
+        let mut resumed = task_of(dino());
+        resumed.restore(state.clone()).unwrap();
+        assert_eq!(resumed.state(), state);
+        anchor.then(|| state["anchor.embeddings.cls_token"].clone())
+    };
+    let class = |seed| {
+        crate::models::weights::state_dict(&of(seed).backbone)["embeddings.cls_token"].clone()
+    };
+    assert_eq!(shared(0, 1), None);
+    assert_eq!(shared(6, 2), Some(class(2)));
+    assert_eq!(shared(12, 3), Some(class(2)));
+    assert_eq!(shared(18, 4), Some(class(4)));
 }
 
 #[test]
