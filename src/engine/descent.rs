@@ -23,6 +23,8 @@ pub struct Moving {
     pub mean: Tensor<1>,
     /// Running mean of its square.
     pub square: Tensor<1>,
+    /// Times the learning rate.
+    pub rate: f64,
     /// Share of itself taken away per unit of learning rate.
     pub weight_decay: f64,
     /// 1 − β₁ᵏ and 1 − β₂ᵏ after this, its k-th, step.

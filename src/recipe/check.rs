@@ -1,15 +1,19 @@
 //! Checks that need more than one section. All faults at once.
 
-use super::networks::{AutoencoderFrom, DenoiserFrom, EncoderFrom};
+use super::networks::{AutoencoderFrom, DenoiserFrom, EncoderFrom, VitSection};
 use super::resolve::{Network, Networks, Start, Training};
 use super::{Recipe, RecipeError, SCHEMA};
 use crate::evaluate::Evaluation;
 use crate::faults::{demand, within};
 use crate::models::condition::Tokens;
 use crate::models::denoiser::{BackboneConfig, DenoiserConfig};
+use crate::models::encoder::Preprocessing;
 use crate::models::{Init, weights};
 use crate::random::Stream;
 use crate::sample::sampler::Sampler;
+use crate::train::Train;
+use crate::train::adamw::check_names;
+use crate::train::task::dino::Distilled;
 use burn::tensor::Device;
 use std::path::Path;
 
@@ -139,18 +143,40 @@ impl Recipe {
         let Network::Trained(Training { config, start, task, train }) = &networks.encoder else {
             return;
         };
-        check_learns("encoder", &self.encoder.learns, start, Vec::new, faults);
-        if let Err(error) = config.check() {
-            faults.push(format!("encoder.from: {error}"));
+        match config.check() {
+            Ok(()) => {
+                let fresh = Distilled::new(config, task, 0, &Device::flex());
+                let in_file = || {
+                    let names = weights::shapes(&fresh.backbone).into_keys();
+                    names.map(|name| config.file_name(&name)).collect()
+                };
+                check_learns("encoder", &self.encoder.learns, start, in_file, faults);
+                let names = || weights::shapes(&fresh).into_keys().collect();
+                check_groups("encoder", &self.encoder.train, names, faults);
+            }
+            Err(error) => faults.push(format!("encoder.from: {error}")),
+        }
+        if let EncoderFrom::Vit(VitSection { layer_scale: Some(start), .. }) = self.encoder.from {
+            let is_factor = start > 0.0 && start.is_finite();
+            let fault = demand(is_factor, "layer_scale", start, "a number above 0");
+            faults.extend(within("encoder.from", fault));
         }
         faults.extend(within("encoder.task", task.check(config.patch_size, train)));
         faults.extend(within("encoder.train", train.check()));
-        if !self.data.size.is_multiple_of(config.patch_size.max(1)) {
-            faults.push(format!(
-                "data.size is {}, which encoder.from.patch ({}) does not divide",
-                self.data.size, config.patch_size
-            ));
+        let Preprocessing { side, .. } = networks.input;
+        if side.is_multiple_of(config.patch_size.max(1)) {
+            return;
         }
+        faults.push(match &self.encoder.from {
+            EncoderFrom::Vit(_) => format!(
+                "data.size is {side}, which encoder.from.patch ({}) does not divide",
+                config.patch_size
+            ),
+            EncoderFrom::Folder { .. } => format!(
+                "encoder.from.side is {side}; expected a multiple of the encoder's patch ({})",
+                config.patch_size
+            ),
+        });
     }
 
     fn check_autoencoder(&self, networks: &Networks, faults: &mut Vec<String>) {
@@ -186,6 +212,7 @@ impl Recipe {
             weights::shapes(&config.init(&mut init)).into_keys().collect()
         };
         check_learns("autoencoder", &self.autoencoder.learns, start, names, faults);
+        check_groups("autoencoder", &self.autoencoder.train, names, faults);
         if let Some(crop) = loss.crop
             && (crop == 0 || crop > self.data.size || !crop.is_multiple_of(factor))
         {
@@ -218,6 +245,11 @@ impl Recipe {
             weights::shapes(&config.backbone.init(&mut init)).into_keys().collect()
         };
         check_learns("denoiser", &self.denoiser.learns, &networks.denoiser.start, names, faults);
+        let names = || {
+            let mut init = Init::new(Stream::new(0, "names"), &Device::flex()).deferred();
+            weights::shapes(&config.init(&mut init)).into_keys().collect()
+        };
+        check_groups("denoiser", &self.denoiser.train, names, faults);
         let [_, side, _] = networks.latent_shape;
         if let Err(why) = config.backbone.check_side(side) {
             faults.push(format!(
@@ -270,6 +302,20 @@ impl Recipe {
         let misfits = backbone.check_condition(width, self.condition.pooled);
         faults.extend(misfits.into_iter().map(|what| format!("denoiser.from.path {what}")));
     }
+}
+
+/// Whether every pattern of the optimizer's groups names weights, by their names in a checkpoint.
+fn check_groups(
+    network: &str,
+    train: &Option<Train>,
+    names: impl FnOnce() -> Vec<String>,
+    faults: &mut Vec<String>,
+) {
+    let Some(train) = train.as_ref().filter(|train| !train.optimizer.groups.is_empty()) else {
+        return;
+    };
+    let unnamed = check_names(&train.optimizer.groups, &names());
+    faults.extend(within(&format!("{network}.train.optimizer"), unnamed));
 }
 
 /// Whether every pattern of `learns` names weights, and whether there is anything to choose from.

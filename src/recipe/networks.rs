@@ -8,7 +8,7 @@ use crate::models::condition::{ConditionConfig, Tokens};
 use crate::models::denoiser::{
     BackboneConfig, ClassEmbedding, DenoiserConfig, MmditConfig, UnetConfig,
 };
-use crate::models::encoder::VitConfig;
+use crate::models::encoder::{VitConfig, gated_width};
 use crate::train::Train;
 use crate::train::task::{autoencoder::KlLoss, dino::Dino};
 use serde::{Deserialize, Serialize};
@@ -158,11 +158,34 @@ pub struct VitSection {
     pub heads: usize,
     /// Register tokens (arXiv 2309.16588).
     pub registers: usize,
+    /// What the learned factors on each residual branch start at (arXiv 2103.17239); 1e-5 is DINOv2's. None: no such
+    /// factors.
+    pub layer_scale: Option<f64>,
+    /// The part of a layer that works on each token alone.
+    pub feed_forward: FeedForward,
+}
+
+/// The part of a layer that works on each token alone.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum FeedForward {
+    /// Two linear layers, four times as wide inside.
+    #[default]
+    Mlp,
+    /// One of them gated (arXiv 2002.05202), with about as many weights: DINOv2-giant's.
+    SwiGlu,
 }
 
 impl Default for VitSection {
     fn default() -> Self {
-        Self { patch: 16, width: 384, depth: 12, heads: 6, registers: 0 }
+        Self {
+            patch: 16,
+            width: 384,
+            depth: 12,
+            heads: 6,
+            registers: 0,
+            layer_scale: None,
+            feed_forward: FeedForward::Mlp,
+        }
     }
 }
 
@@ -263,6 +286,8 @@ impl Default for TransformerSection {
 impl VitSection {
     /// The network for grey images of `size` × `size`.
     pub fn config(&self, size: usize) -> VitConfig {
+        let use_swiglu_ffn = self.feed_forward == FeedForward::SwiGlu;
+        let wide = self.width.saturating_mul(4);
         VitConfig {
             image_size: size,
             patch_size: self.patch,
@@ -270,8 +295,11 @@ impl VitSection {
             hidden_size: self.width,
             num_hidden_layers: self.depth,
             num_attention_heads: self.heads,
-            intermediate_size: 4 * self.width,
+            // What is too large to be doubled is refused for its width.
+            intermediate_size: if use_swiglu_ffn { gated_width(wide.min(1 << 40)) } else { wide },
             num_register_tokens: self.registers,
+            layer_scale: self.layer_scale,
+            use_swiglu_ffn,
             ..VitConfig::default()
         }
     }

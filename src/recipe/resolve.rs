@@ -224,24 +224,17 @@ impl Recipe {
 
     fn encoder_network(&self, data_root: &Path) -> Result<(Encoder, Preprocessing), String> {
         let section = &self.encoder;
+        let EncoderTask::Dino(dino) = &section.task;
         let (path, blake3, side) = match &section.from {
             EncoderFrom::Vit(vit) => {
-                let EncoderTask::Dino(dino) = &section.task;
                 let train = demanded("encoder", &section.train)?;
                 // The size that position embeddings are learned at; others are interpolated.
                 let config = vit.config(dino.views.global_size.unwrap_or(self.data.size));
-                let (start, task) = (Start::Random, dino.clone());
-                let encoder = Network::Trained(Training { config, start, task, train });
-                return Ok((encoder, trained_input(self.data.size)));
+                let training = distillation(config, Start::Random, dino, train);
+                return Ok((Network::Trained(training), trained_input(self.data.size)));
             }
             EncoderFrom::Folder { path, blake3, side } => (path, blake3, side),
         };
-        if section.train.is_some() {
-            return Err(
-                "encoder.train is there, but a pretrained encoder stays frozen; leave it out"
-                    .into(),
-            );
-        }
         let weights = Pinned::open("encoder", data_root, path, blake3.as_deref())?;
         let config = ImageEncoderConfig::from_transformers(&weights.folder.config)
             .map_err(|error| weights.fault(error))?;
@@ -259,7 +252,21 @@ impl Recipe {
                 .with_side(side, config.patch_size())
                 .map_err(|error| format!("encoder.from.side: {error}"))?;
         }
-        Ok((Network::Given { config, weights }, input))
+        let encoder = match (&section.train, config) {
+            (None, config) => Network::Given { config, weights },
+            (Some(train), ImageEncoderConfig::Vit(config)) => {
+                let start = Start::Pretrained { weights, learns: section.learns.clone() };
+                // A pooler learns nothing here, and nobody asks it.
+                let config = VitConfig { pooler_size: None, ..config };
+                Network::Trained(distillation(config, start, dino, train.clone()))
+            }
+            (Some(_), ImageEncoderConfig::Dinov3(_)) => {
+                return Err(weights.fault(
+                    "only DINO v1 and DINOv2, with registers or without, can be trained on; leave encoder.train out",
+                ));
+            }
+        };
+        Ok((encoder, input))
     }
 
     fn autoencoder_network(&self, data_root: &Path) -> Result<Autoencoder, String> {
@@ -308,6 +315,18 @@ impl Recipe {
         let DenoiserTask::Denoise(diffusion) = &self.denoiser.task;
         diffusion
     }
+}
+
+/// Self-distillation of the network of `config`: with a token for patches if they are masked, its layers at their paces.
+fn distillation(
+    mut config: VitConfig,
+    start: Start,
+    dino: &Dino,
+    mut train: Train,
+) -> Training<VitConfig, Dino> {
+    config.mask_token |= dino.ibot.is_some();
+    train.optimizer.groups.extend(dino.groups(config.num_hidden_layers));
+    Training { config, start, task: dino.clone(), train }
 }
 
 /// The `train` section of a network that must have one.

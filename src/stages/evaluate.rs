@@ -107,7 +107,7 @@ impl Run {
     /// All figures. Fails where a signal came first, or has figures in it that were cut short.
     fn measure(&self, partial: &Path) -> Result<Page> {
         let images = self.encoded()?;
-        let (encoder, untrained) = (self.encoder()?, self.untrained_encoder());
+        let (encoder, untrained) = (self.encoder()?, self.untrained_encoder()?);
         let (autoencoder, denoiser) = (self.autoencoder()?, self.denoiser()?);
         let (train, valid) = self.latents()?;
         let samples = match self.recipe.sample.is_empty() {

@@ -66,6 +66,7 @@ impl Run {
         let scale: Scale = denoiser.part("/latent/scale")?;
         let [_, latent_side, _]: [usize; 3] = denoiser.part("/latent/shape")?;
         let base = started_from(&given.denoiser.start);
+        let encoder_base = given.encoder.training().and_then(|it| started_from(&it.start));
         let autoencoder_base = given.autoencoder.training().and_then(|it| started_from(&it.start));
         let card = Card {
             name: self.recipe.name.clone(),
@@ -78,7 +79,7 @@ impl Run {
                 denoiser.header.images_seen,
             ],
             origins: [
-                encoder.origin(),
+                encoder_base.map_or_else(|| encoder.origin(), origin),
                 autoencoder_base.map_or_else(|| autoencoder.origin(), origin),
                 base.map_or(WeightsFrom::Trained, origin),
             ],

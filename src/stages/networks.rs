@@ -7,8 +7,7 @@ use crate::models::autoencoder::{
     Autoencoder, AutoencoderConfig, AutoencoderKl, AutoencoderKlConfig,
 };
 use crate::models::denoiser::Denoiser;
-use crate::models::encoder::Embedder;
-use crate::models::encoder::{Vit, VitConfig};
+use crate::models::encoder::{Embedder, ImageEncoder, VitConfig};
 use crate::models::weights::{self, StateDict};
 use crate::random::Stream;
 use crate::recipe::resolve::{Network, Pinned, Start, Training};
@@ -33,9 +32,11 @@ fn pretrained<M: Module>(
     learns: &[String],
 ) -> Result<M> {
     let network = filled(fresh, state, weights)?;
-    Ok(weights::freeze_but(network, |name| {
-        learns.iter().any(|pattern| weights::is_named(name, pattern))
-    }))
+    Ok(weights::freeze_but(network, |name| is_trainable(name, learns)))
+}
+
+fn is_trainable(name: &str, learns: &[String]) -> bool {
+    learns.iter().any(|pattern| weights::is_named(name, pattern))
 }
 
 /// `fresh` with the tensors of `state`, which are those of a folder.
@@ -50,37 +51,52 @@ impl Run {
     }
 
     /// The encoder before any step, what a trained one is compared with; none if it was not trained here.
-    pub(super) fn untrained_encoder(&self) -> Option<Embedder> {
-        let training = self.networks.encoder.training()?;
-        Some(self.embedder(self.fresh_distilled(training).no_grad().backbone))
+    pub(super) fn untrained_encoder(&self) -> Result<Option<Embedder>> {
+        let training = self.networks.encoder.training();
+        let untrained = |training| {
+            let fresh = self.fresh_distilled(training)?.no_grad();
+            Ok(self.embedder(ImageEncoder::Vit(fresh.backbone)))
+        };
+        training.map(untrained).transpose()
     }
 
     /// The encoder: the teacher, or what the recipe's folder holds.
     pub(super) fn encoder(&self) -> Result<Embedder> {
-        let device = &self.place.device;
-        match &self.networks.encoder {
-            Network::Trained(training) => {
-                let fresh = self.fresh_distilled(training).no_grad();
-                Ok(self.embedder(self.averaged(ENCODER, fresh)?.backbone))
+        let network = match &self.networks.encoder {
+            Network::Trained(Training { config, task, .. }) => {
+                let fresh = Distilled::new(config, task, self.recipe.seed, &self.place.device);
+                ImageEncoder::Vit(self.averaged(ENCODER, fresh.no_grad())?.backbone)
             }
             Network::Given { config, weights } => {
-                let network = config.load(weights.weights()?, device);
+                let network = config.load(weights.weights()?, &self.place.device);
                 let folder = || weights.folder.path.display().to_string();
-                let network = network.with_context(folder)?.no_grad();
-                let input = self.networks.input.clone();
-                Ok(Embedder { network, input, device: device.clone() })
+                network.with_context(folder)?.no_grad()
             }
-        }
+        };
+        Ok(self.embedder(network))
     }
 
-    fn embedder(&self, vit: Vit) -> Embedder {
-        Embedder::trained_here(vit, self.recipe.data.size, &self.place.device)
+    fn embedder(&self, network: ImageEncoder) -> Embedder {
+        let (input, device) = (self.networks.input.clone(), self.place.device.clone());
+        Embedder { network, input, device }
     }
 
-    /// Student and heads of the encoder's training before its first step.
-    pub(super) fn fresh_distilled(&self, training: &Training<VitConfig, Dino>) -> Distilled {
+    /// Student and heads of the encoder's training before its first step: the student as the recipe's folder has it, if it
+    /// names one.
+    pub(super) fn fresh_distilled(
+        &self,
+        training: &Training<VitConfig, Dino>,
+    ) -> Result<Distilled> {
         let Training { config, task, .. } = training;
-        Distilled::new(config, &task.head, self.recipe.seed, &self.place.device)
+        let fresh = Distilled::new(config, task, self.recipe.seed, &self.place.device);
+        let Start::Pretrained { weights, learns } = &training.start else { return Ok(fresh) };
+        let state = config.to_train(config.from_file(weights.weights()?));
+        let backbone = filled(fresh.backbone, state, weights)?;
+        let backbone = weights::freeze_but(backbone, |name| {
+            // What stands for masked patches is new where the folder has not used it.
+            name == VitConfig::MASK_TOKEN || is_trainable(&config.file_name(name), learns)
+        });
+        Ok(Distilled { backbone, ..fresh })
     }
 
     /// The averaged autoencoder, or what the recipe's folder holds.

@@ -2,15 +2,20 @@
 //! what a long training needs around it (accumulation, global-norm clipping, a guard against
 //! numbers that are none, exact saving).
 
+mod groups;
+
+pub use groups::{Group, check_names};
+
 use super::parameters::{
     flat_values, former_names, names, put_flat_values, take_flat_gradients, take_flat_values,
 };
 use crate::engine::descent::{self, Descent, Moving, Parameter};
-use crate::faults::demand;
+use crate::faults::{demand, within};
 use burn::{
     module::Module,
     tensor::{DType, Gradients, Tensor, TensorData},
 };
+use groups::{Pace, pace};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -29,11 +34,21 @@ pub struct AdamWConfig {
     pub weight_decay: f64,
     /// Largest norm of all gradients together; longer ones are scaled down to it.
     pub clip_norm: Option<f64>,
+    /// Weights that learn faster or slower than the others, or decay otherwise: torch's parameter groups. Where several
+    /// name a weight, their factors multiply.
+    pub groups: Vec<Group>,
 }
 
 impl Default for AdamWConfig {
     fn default() -> Self {
-        Self { beta1: 0.9, beta2: 0.999, epsilon: 1e-8, weight_decay: 1e-2, clip_norm: Some(1.0) }
+        Self {
+            beta1: 0.9,
+            beta2: 0.999,
+            epsilon: 1e-8,
+            weight_decay: 1e-2,
+            clip_norm: Some(1.0),
+            groups: Vec::new(),
+        }
     }
 }
 
@@ -47,7 +62,7 @@ impl AdamWConfig {
         let decay = self.weight_decay;
         let is_decay = decay >= 0.0 && decay.is_finite();
         let clip = |norm| demand(is_positive(norm), "clip_norm", norm, "a number above 0");
-        [
+        let mut faults: Vec<String> = [
             beta("beta1", self.beta1),
             beta("beta2", self.beta2),
             demand(is_positive(self.epsilon), "epsilon", self.epsilon, "a number above 0"),
@@ -56,7 +71,11 @@ impl AdamWConfig {
         ]
         .into_iter()
         .flatten()
-        .collect()
+        .collect();
+        for (at, group) in self.groups.iter().enumerate() {
+            faults.extend(within(&format!("groups[{at}]"), group.check()));
+        }
+        faults
     }
 }
 
@@ -66,6 +85,8 @@ pub struct AdamW {
     config: AdamWConfig,
     /// Empty before the first step.
     names: Vec<String>,
+    /// Of each of them.
+    paces: Vec<Pace>,
     moments: Vec<Option<Moments>>,
     /// Of the last step, until it is known whether it moved anything.
     last: Option<Norm>,
@@ -131,7 +152,7 @@ impl GradientSum {
 impl AdamW {
     /// An optimizer that has taken no step.
     pub fn new(config: AdamWConfig) -> Self {
-        Self { config, names: Vec::new(), moments: Vec::new(), last: None }
+        Self { config, names: Vec::new(), paces: Vec::new(), moments: Vec::new(), last: None }
     }
 
     /// From the next step on, another weight decay.
@@ -152,10 +173,10 @@ impl AdamW {
     ) -> (M, Option<M>, Norm) {
         self.settle();
         if self.names.is_empty() {
-            self.names = names(&module);
+            self.take_names(names(&module));
             self.moments.resize_with(self.names.len(), || None);
         }
-        let AdamWConfig { beta1, beta2, epsilon, weight_decay, clip_norm } = self.config;
+        let AdamWConfig { beta1, beta2, epsilon, weight_decay, clip_norm, .. } = self.config;
         let GradientSum { mut sums, rounds } = gradients;
         sums.resize(self.names.len(), None);
         let (module, values) = take_flat_values(module);
@@ -164,7 +185,8 @@ impl AdamW {
         let mut averages = averages.into_iter().flatten();
         let mut parameters = Vec::with_capacity(values.len());
         let mut counts = Vec::with_capacity(values.len());
-        for (((rank, value), sum), moments) in values.into_iter().zip(sums).zip(&mut self.moments) {
+        let gradients = sums.into_iter().zip(&self.paces).zip(&mut self.moments);
+        for ((rank, value), ((sum, pace), moments)) in values.into_iter().zip(gradients) {
             let average = averages.next().map(|(_, average)| average);
             let gradient = sum.map(|sum| {
                 let Moments { mean, square, steps, .. } = moments.take().unwrap_or_else(|| {
@@ -173,8 +195,9 @@ impl AdamW {
                 });
                 let correction = |beta: f64| 1.0 - beta.powf((steps + 1) as f64);
                 let corrections = [correction(beta1), correction(beta2)];
-                let weight_decay = if rank >= 2 { weight_decay } else { 0.0 };
-                (steps + 1, Moving { sum, mean, square, weight_decay, corrections })
+                let weight_decay = if rank >= 2 { weight_decay * pace.decay } else { 0.0 };
+                let rate = pace.rate;
+                (steps + 1, Moving { sum, mean, square, rate, weight_decay, corrections })
             });
             let (count, gradient) = gradient.unzip();
             counts.push(count);
@@ -207,6 +230,11 @@ impl AdamW {
         let norm = Norm(norm);
         self.last = Some(norm.clone());
         (module, average, norm)
+    }
+
+    fn take_names(&mut self, names: Vec<String>) {
+        self.paces = names.iter().map(|name| pace(&self.config.groups, name)).collect();
+        self.names = names;
     }
 
     /// Takes back the count of the last step where it moved nothing.
@@ -283,7 +311,7 @@ impl AdamW {
             let stranger = state.keys().find(|key| !is_known(key)).cloned().unwrap_or_default();
             return Err(StateError::Stranger { key: stranger });
         }
-        self.names = names(module);
+        self.take_names(names(module));
         self.moments = moments;
         self.last = None;
         Ok(())

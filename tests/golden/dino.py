@@ -1,6 +1,7 @@
 """Writes dino.json: the parts of self-distillation as DINO (arXiv 2104.14294) and DINOv2 (arXiv 2304.07193) compute them.
 
-Head, cross-view loss and centre follow DINO's published code, Sinkhorn-Knopp and KoLeo DINOv2's, on one process.
+Head, cross-view loss and centre follow DINO's published code, Sinkhorn-Knopp, KoLeo and the loss of masked patches
+DINOv2's, Gram anchoring DINOv3's (arXiv 2508.10104), on one process.
 Versions: Python 3.11.7, torch 2.15.0, torchvision 0.29.2. Seed 1 for each part. Inputs are f32, all else is
 computed from them in f64, so that what differs is the rounding of the other side.
 Run from this folder: python dino.py
@@ -132,6 +133,55 @@ def losses():
         keep(f"gradient/{name}", student.grad)
 
 
+def ibot():
+    """Masked patches of two views of three images, one view without any: DINOv2's iBOTPatchLoss, dense over all patches."""
+    torch.manual_seed(2)
+    images, patches = 3, 6
+    masks = torch.tensor(
+        [[1, 0, 1, 0, 0, 0], [0, 0, 0, 0, 0, 0], [0, 1, 1, 1, 0, 0]]
+        + [[0, 0, 0, 0, 1, 0], [1, 1, 0, 0, 0, 1], [0, 0, 0, 1, 1, 0]],
+        dtype=torch.float64,
+    )
+    teacher = draw(2 * images, patches, PROTOTYPES, scale=0.3)
+    student = draw(2 * images, patches, PROTOTYPES, scale=0.3).requires_grad_()
+    center = draw(1, PROTOTYPES, scale=0.1)
+    keep("ibot/masks", masks)
+    keep("ibot/teacher", teacher)
+    keep("ibot/student", student)
+    keep("ibot/center", center)
+    balanced = torch.zeros_like(teacher)
+    balanced[masks.bool()] = sinkhorn_knopp(teacher[masks.bool()], TEACHER_TEMPERATURE, 3)
+    targets = {
+        "mean": F.softmax((teacher - center) / TEACHER_TEMPERATURE, dim=-1),
+        "sinkhorn_3": balanced,
+    }
+    for name, target in targets.items():
+        student.grad = None
+        loss = torch.sum(target * F.log_softmax(student / STUDENT_TEMPERATURE, dim=-1), dim=-1)
+        loss = torch.sum(loss * masks, dim=-1) / masks.sum(dim=-1).clamp(min=1.0)
+        loss = -loss.mean()
+        loss.backward()
+        keep(f"ibot/loss/{name}", loss)
+        keep(f"ibot/gradient/{name}", student.grad)
+
+
+def gram():
+    """DINOv3's Gram loss per image: a mean square over the cosines of all pairs of patches."""
+    torch.manual_seed(3)
+    student, anchor = draw(3, 6, WIDTH).requires_grad_(), draw(3, 6, WIDTH)
+    keep("gram/student", student)
+    keep("gram/anchor", anchor)
+
+    def similarities(feats):
+        feats = F.normalize(feats, dim=-1)
+        return torch.matmul(feats, feats.transpose(-1, -2))
+
+    loss = torch.nn.MSELoss()(similarities(student), similarities(anchor))
+    loss.backward()
+    keep("gram/loss", loss)
+    keep("gram/gradient", student.grad)
+
+
 def koleo(student_output, eps=1e-8):
     student_output = F.normalize(student_output, eps=eps, p=2, dim=-1)
     dots = torch.mm(student_output, student_output.t())
@@ -177,6 +227,8 @@ def crops(draws=20_000):
 
 head()
 losses()
+ibot()
+gram()
 spreading()
 crops()
 path = pathlib.Path(__file__).with_suffix(".json")

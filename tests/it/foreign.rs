@@ -127,6 +127,79 @@ fn a_decoder_of_the_reference_is_tuned_over_its_frozen_encoder() {
 }
 
 #[test]
+fn an_encoder_of_the_reference_is_trained_on_and_what_does_not_learn_stays_to_the_bit() {
+    let home = home();
+    recipe(home.path(), FROM_SCRATCH);
+    let path = home.path().join("foreign.ron");
+    let tuned = "(from: Folder(path: \"dino\", side: 28), learns: [\"encoder.layer.1.*\"], \
+                 task: Dino(views: (local_size: 14, num_local: 1), ibot: (probability: 1.0), \
+                 head: (hidden: 16, bottleneck: 8, prototypes: 16), drop_path: 0.2, layer_decay: 0.9), \
+                 train: (images: 32, batch_size: 8, learning_rate: (warm_up: 0), validate_every: 32, \
+                 optimizer: (groups: [(weights: [\"*layer_scale*\"], rate: 0.0)])))";
+    let text = fs::read_to_string(&path).unwrap();
+    let text = text.replace("(from: Folder(path: \"dino\", side: 28))", tuned);
+    fs::write(&path, &text).unwrap();
+    done(&mut command(home.path(), "run"));
+    let run = home.path().join("checkpoints/foreign");
+    let weights = newest(&run, "encoder").join("ema.safetensors");
+    let state = file::read(&weights, NonFinite::Refuse).unwrap();
+    let given = Golden::read("dinov2").weights;
+    let learns = |name: &str| {
+        name == "embeddings.mask_token"
+            || name.starts_with("encoder.layer.1.") && !name.contains("layer_scale")
+    };
+    for (name, before) in &given {
+        let after = &state[&format!("backbone.{name}")];
+        // A bias of the keys moves nothing, and rounding may leave it where it is.
+        match learns(name) {
+            true => assert!(after != before || name.ends_with("key.bias"), "{name} has learned"),
+            false => assert_eq!(after, before, "{name}"),
+        }
+    }
+    // It is measured beside what it began with, under the folder's own side and channels.
+    let report = fs::read(run.join("report.json")).unwrap();
+    let report: serde_json::Value = serde_json::from_slice(&report).unwrap();
+    let encoder = &report["encoder"];
+    assert_ne!(encoder["effective_rank"], serde_json::Value::Null, "{encoder}");
+    // What is exported is what it learned, in the folder's layout; whose weights it began with is not forgotten.
+    let model = home.path().join("model");
+    let mut export = umbra();
+    export.arg("export").arg(&run).args(["--to", "diffusers"]).arg(&model);
+    done(export.arg("--data-root").arg(home.path()));
+    let exported = file::read(&model.join("encoder/model.safetensors"), NonFinite::Refuse).unwrap();
+    assert_eq!(exported.keys().collect::<Vec<_>>(), given.keys().collect::<Vec<_>>());
+    assert!(exported.iter().all(|(name, data)| *data == state[&format!("backbone.{name}")]));
+    let config = fs::read_to_string(model.join("encoder/config.json")).unwrap();
+    assert!(config.contains("\"Dinov2Model\""), "{config}");
+    let card = fs::read_to_string(model.join("README.md")).unwrap();
+    assert!(
+        card.lines().any(|line| line.starts_with("| encoder | 32 | the folder dino |")),
+        "{card}"
+    );
+
+    for (old, new, sentence) in [
+        ("layer.1.*", "layer.7.*", "encoder.learns: no weight is named \"encoder.layer.7.*\""),
+        ("*layer_scale*", "*gamma*", "encoder.train.optimizer.groups[0].weights[0] is \"*gamma*\""),
+        (
+            "local_size: 14",
+            "local_size: 16",
+            "encoder.task.views.local_size is 16; expected a multiple",
+        ),
+        ("drop_path: 0.2", "drop_path: 1.0", "encoder.task.drop_path is 1; expected"),
+        ("layer_decay: 0.9", "layer_decay: 0.0", "encoder.task.layer_decay is 0; expected"),
+        (
+            "probability: 1.0",
+            "share: (0.5, 0.1)",
+            "encoder.task.ibot.share is (0.5, 0.1); expected",
+        ),
+    ] {
+        fs::write(&path, text.replace(old, new)).unwrap();
+        let refused = ended(&mut command(home.path(), "check"));
+        assert!(refused.code == Some(2) && refused.stderr.contains(sentence), "{}", refused.stderr);
+    }
+}
+
+#[test]
 fn a_unet_of_the_reference_is_tuned_and_what_does_not_learn_stays_to_the_bit() {
     let home = home();
     let unet = Golden::read("unet");

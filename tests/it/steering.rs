@@ -56,7 +56,7 @@ fn swapped(checkpoints: &Path) -> [f64; 2] {
     let mut init = Init::new(Stream::new(0, "any"), &device);
     let networks = recipe.networks(Path::new(".")).unwrap();
     let Training { config: vit, task: dino, .. } = networks.encoder.training().unwrap();
-    let distilled = Distilled::new(vit, &dino.head, 0, &device);
+    let distilled = Distilled::new(vit, dino, 0, &device);
     let encoder = load_state_dict(distilled, &weights("encoder")).unwrap().backbone;
     let encoder = Embedder::trained_here(encoder, recipe.data.size, &device);
     let kl = &networks.autoencoder.training().unwrap().config;

@@ -188,6 +188,39 @@ const FAULTS: &[(&str, &str, &str)] = &[
     ("candidates: 16", "candidates: 1", "evaluate[4].candidates is 1; expected at least 2"),
     ("Frechet()", "Frechet(), Frechet()", "evaluate[1] is Frechet again"),
     (
+        "depth: 2, heads: 2)",
+        "depth: 2, heads: 2, layer_scale: 0.0)",
+        "encoder.from.layer_scale is 0",
+    ),
+    ("koleo: 0.1,", "koleo: 0.1, drop_path: 1.0,", "encoder.task.drop_path is 1"),
+    ("koleo: 0.1,", "koleo: 0.1, layer_decay: 1.5,", "encoder.task.layer_decay is 1.5"),
+    ("koleo: 0.1,", "koleo: 0.1, ibot: (weight: 0.0),", "encoder.task.ibot.weight is 0"),
+    (
+        "koleo: 0.1,",
+        "koleo: 0.1, ibot: (share: (0.5, 0.1)),",
+        "encoder.task.ibot.share is (0.5, 0.1)",
+    ),
+    (
+        "koleo: 0.1,",
+        "koleo: 0.1, ibot: (head: Own(prototypes: 0)),",
+        "encoder.task.ibot.head.prototypes is 0",
+    ),
+    (
+        "num_local: 2)",
+        "num_local: 2, late: (from: 320, global_size: 48, local_size: 20))",
+        "encoder.task.views.late.local_size is 20; expected a multiple of the patch (8)",
+    ),
+    (
+        "optimizer: (weight_decay: 0.04, clip_norm: 3.0)",
+        "optimizer: (groups: [(weights: [\"backbone.*\"], rate: -1.0)])",
+        "encoder.train.optimizer.groups[0].rate is -1",
+    ),
+    (
+        "ema: (decay: 0.98)",
+        "optimizer: (groups: [(weights: [\"*.nothing.*\"])]), ema: (decay: 0.98)",
+        "autoencoder.train.optimizer.groups[0].weights[0] is \"*.nothing.*\"",
+    ),
+    (
         "Frechet()",
         "Frechet(features: XrayDenseNet(folder: \"nowhere\"))",
         "evaluate[0].features.folder: ./nowhere is not a folder",
@@ -253,7 +286,7 @@ const SHAPES: &[(&str, &str, &str)] = &[
     (
         "from: Vit(patch: 8, width: 32, depth: 2, heads: 2)",
         "from: Folder(path: \"nowhere\")",
-        "encoder.train is there, but a pretrained encoder stays frozen",
+        "encoder.from.path: ",
     ),
     (
         "from: Kl(channels: [8, 16, 16], layers: 1, latent_channels: 4, groups: 4, attention: false)",

@@ -11,10 +11,13 @@ const CHUNK: usize = 1 << 16;
 
 type Floats = FloatTensor<Flex>;
 
+/// Rate, weight decay and corrections of a parameter.
+type Pace = ([f64; 2], [f64; 2]);
+
 /// The tensors of a parameter, out of burn's hands.
 struct Held {
     value: Floats,
-    moving: Option<([Floats; 3], f64, [f64; 2])>,
+    moving: Option<([Floats; 3], Pace)>,
     average: Option<Floats>,
 }
 
@@ -44,13 +47,14 @@ impl Factors {
     fn of(descent: &Descent, moving: &Moving, scale: f64) -> Self {
         let [beta1, beta2] = descent.betas;
         let [first, second] = moving.corrections;
+        let learning_rate = descent.learning_rate * moving.rate;
         Self {
             mean: [beta1 as f32, ((1.0 - beta1) * scale) as f32],
             square: [beta2 as f32, ((1.0 - beta2) * scale * scale) as f32],
             root: second.sqrt() as f32,
             epsilon: descent.epsilon as f32,
-            step: (descent.learning_rate / first) as f32,
-            kept: (1.0 - descent.learning_rate * moving.weight_decay) as f32,
+            step: (learning_rate / first) as f32,
+            kept: (1.0 - learning_rate * moving.weight_decay) as f32,
         }
     }
 }
@@ -114,19 +118,17 @@ impl Held {
         let take = |tensor: Tensor<1>| primitive!(Flex, tensor).to_contiguous();
         let Parameter { value, gradient, average } = parameter;
         let moving = gradient.map(|moving| {
-            let Moving { sum, mean, square, weight_decay, corrections } = moving;
-            ([sum, mean, square].map(take), weight_decay, corrections)
+            let Moving { sum, mean, square, rate, weight_decay, corrections } = moving;
+            ([sum, mean, square].map(take), ([rate, weight_decay], corrections))
         });
         Self { value: take(value), moving, average: average.map(take) }
     }
 
     fn give_back(self) -> Parameter {
-        let gradient = self.moving.map(|([sum, mean, square], weight_decay, corrections)| Moving {
-            sum: wrapped!(Flex, sum),
-            mean: wrapped!(Flex, mean),
-            square: wrapped!(Flex, square),
-            weight_decay,
-            corrections,
+        let gradient = self.moving.map(|([sum, mean, square], pace)| {
+            let ([rate, weight_decay], corrections) = pace;
+            let [sum, mean, square] = [sum, mean, square].map(|tensor| wrapped!(Flex, tensor));
+            Moving { sum, mean, square, rate, weight_decay, corrections }
         });
         let average = self.average.map(|average| wrapped!(Flex, average));
         Parameter { value: wrapped!(Flex, self.value), gradient, average }

@@ -9,10 +9,13 @@ use crate::engine::nvidia::kernels::{self, Chunk, Format};
 use burn::tensor::{DType, Tensor};
 use burn_cubecl::tensor::CubeTensor;
 
+/// Rate, weight decay and corrections of a parameter.
+type Pace = ([f64; 2], [f64; 2]);
+
 /// The tensors of a parameter, out of burn's hands, each of them held by nobody else.
 struct Held {
     value: CubeTensor,
-    moving: Option<([CubeTensor; 3], f64, [f64; 2])>,
+    moving: Option<([CubeTensor; 3], Pace)>,
     average: Option<CubeTensor>,
     /// The bf16 copy that products take.
     shadow: Option<CubeTensor>,
@@ -100,7 +103,8 @@ impl Row {
     fn of(parameter: &Parameter) -> Self {
         let numbers = parameter.gradient.as_ref().map_or([0.0, 1.0, 1.0], |moving| {
             let [first, second] = moving.corrections;
-            [moving.weight_decay, first, second]
+            // The kernel has one learning rate for all: what it multiplies or divides by takes the parameter's own.
+            [moving.rate * moving.weight_decay, first / moving.rate, second]
         });
         Self {
             len: parameter.value.dims()[0] as u64,
@@ -153,8 +157,9 @@ impl Held {
             value: if gradient.is_some() { own(value) } else { dense(&value) },
             shadow,
             moving: gradient.map(|moving| {
-                let Moving { sum, mean, square, weight_decay, corrections } = moving;
-                ([dense(&take(sum)), own(take(mean)), own(take(square))], weight_decay, corrections)
+                let Moving { sum, mean, square, rate, weight_decay, corrections } = moving;
+                let tensors = [dense(&take(sum)), own(take(mean)), own(take(square))];
+                (tensors, ([rate, weight_decay], corrections))
             }),
             average: average.map(own),
         }
@@ -164,12 +169,10 @@ impl Held {
         if let Some(shadow) = self.shadow {
             prepared::keep(&self.value, shadow);
         }
-        let gradient = self.moving.map(|([sum, mean, square], weight_decay, corrections)| Moving {
-            sum: wrapped!(Cube, sum),
-            mean: wrapped!(Cube, mean),
-            square: wrapped!(Cube, square),
-            weight_decay,
-            corrections,
+        let gradient = self.moving.map(|([sum, mean, square], pace)| {
+            let ([rate, weight_decay], corrections) = pace;
+            let [sum, mean, square] = [sum, mean, square].map(|tensor| wrapped!(Cube, tensor));
+            Moving { sum, mean, square, rate, weight_decay, corrections }
         });
         let average = self.average.map(|average| wrapped!(Cube, average));
         Parameter { value: wrapped!(Cube, self.value), gradient, average }

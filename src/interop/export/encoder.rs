@@ -1,7 +1,7 @@
 //! The encoder in transformers' layout: `ViTModel`, `Dinov2Model` or `Dinov2WithRegistersModel`.
 
 use super::{ExportError, Part};
-use crate::models::encoder::{Flavor, Preprocessing, Resample, VitConfig};
+use crate::models::encoder::{Flavor, Preprocessing, Resample, VitConfig, gated_width};
 use crate::models::weights::StateDict;
 use burn::tensor::TensorData;
 use serde_json::{Value, json};
@@ -16,8 +16,10 @@ enum Class {
 }
 
 fn class(config: &VitConfig) -> Class {
+    // `ViTModel` has neither layer scale nor gate.
+    let is_plain = config.layer_scale.is_none() && !config.use_swiglu_ffn;
     match (config.num_register_tokens, config.flavor) {
-        (0, Flavor::Vit) if config.layer_scale.is_none() => Class::Vit,
+        (0, Flavor::Vit) if is_plain => Class::Vit,
         (0, _) => Class::Dinov2,
         _ => Class::Dinov2WithRegisters,
     }
@@ -75,7 +77,7 @@ pub(super) fn config(config: &VitConfig) -> Result<Value, ExportError> {
             "mlp_ratio": mlp_ratio(config)?,
             "layerscale_value": config.layer_scale.unwrap_or(1.0),
             "use_mask_token": config.mask_token,
-            "use_swiglu_ffn": false,
+            "use_swiglu_ffn": config.use_swiglu_ffn,
         }),
         Class::Dinov2WithRegisters => json!({
             "architectures": ["Dinov2WithRegistersModel"],
@@ -83,7 +85,7 @@ pub(super) fn config(config: &VitConfig) -> Result<Value, ExportError> {
             "mlp_ratio": mlp_ratio(config)?,
             "layerscale_value": config.layer_scale.unwrap_or(1.0),
             "num_register_tokens": config.num_register_tokens,
-            "use_swiglu_ffn": false,
+            "use_swiglu_ffn": config.use_swiglu_ffn,
         }),
     };
     if let (Value::Object(written), Value::Object(own)) = (&mut written, own) {
@@ -92,11 +94,17 @@ pub(super) fn config(config: &VitConfig) -> Result<Value, ExportError> {
     Ok(written)
 }
 
-/// DINOv2's config knows the width inside the feed-forward part as a whole multiple only.
+/// DINOv2's config knows the width inside the feed-forward part, or that of one without a gate, as a whole multiple only.
 fn mlp_ratio(config: &VitConfig) -> Result<usize, ExportError> {
-    let VitConfig { intermediate_size, hidden_size, .. } = *config;
-    if intermediate_size.is_multiple_of(hidden_size) {
-        return Ok(intermediate_size / hidden_size);
+    let VitConfig { intermediate_size, hidden_size, use_swiglu_ffn, .. } = *config;
+    let width = |ratio: usize| match use_swiglu_ffn {
+        true => gated_width(ratio * hidden_size),
+        false => ratio * hidden_size,
+    };
+    // Widths grow with the ratio, at least by two thirds of a multiple.
+    let most = 2 * intermediate_size / hidden_size.max(1) + 1;
+    if let Some(ratio) = (1..=most).find(|&ratio| width(ratio) == intermediate_size) {
+        return Ok(ratio);
     }
     let what = format!(
         "its intermediate_size {intermediate_size} is no whole multiple of its hidden_size {hidden_size}"
@@ -111,6 +119,7 @@ pub(super) fn weights(config: &VitConfig, state: StateDict) -> StateDict {
     let class = class(config);
     if class == Class::Vit {
         let mut file = config.to_file(state);
+        file.remove(VitConfig::MASK_TOKEN);
         let identity = (0..width * width).map(|at| if at % (width + 1) == 0 { 1.0 } else { 0.0 });
         file.insert("pooler.dense.weight".into(), data(identity.collect(), &[width, width]));
         file.insert("pooler.dense.bias".into(), data(vec![0.0; width], &[width]));
@@ -125,7 +134,7 @@ pub(super) fn weights(config: &VitConfig, state: StateDict) -> StateDict {
         }
     }
     if class == Class::Dinov2WithRegisters {
-        file.entry("embeddings.mask_token".into())
+        file.entry(VitConfig::MASK_TOKEN.into())
             .or_insert_with(|| data(vec![0.0; width], &[1, width]));
     }
     file
@@ -162,7 +171,7 @@ fn data(values: Vec<f32>, shape: &[usize]) -> TensorData {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::models::encoder::{normalise, trained_input};
+    use crate::models::encoder::trained_input;
     use crate::models::weights::{load_state_dict, state_dict};
     use crate::models::{Fill, Init};
     use crate::random::Stream;
@@ -192,16 +201,25 @@ mod tests {
     #[test]
     fn what_is_written_is_the_same_network() {
         let cases = [(0, Flavor::Vit), (3, Flavor::Vit), (0, Flavor::Dinov2), (2, Flavor::Dinov2)];
-        for (registers, flavor) in cases {
-            let given = small(registers, flavor);
+        let plain = cases.map(|(registers, flavor)| small(registers, flavor));
+        let layer_scale = plain.clone().map(|it| VitConfig { layer_scale: Some(0.1), ..it });
+        let gated = plain.clone().map(|it| VitConfig {
+            use_swiglu_ffn: true,
+            intermediate_size: gated_width(4 * it.hidden_size),
+            ..it
+        });
+        let masked = plain.clone().map(|it| VitConfig { mask_token: true, ..it });
+        for given in [plain, layer_scale, gated, masked].concat() {
             let vit = given.init(&mut init());
             let read = VitConfig::from_transformers(&config(&given).unwrap().to_string()).unwrap();
+            assert_eq!(read.use_swiglu_ffn, given.use_swiglu_ffn);
             let file = weights(&given, state_dict(&vit));
+            let read = read.with_parts_of(&file);
             let again = load_state_dict(read.init(&mut init()), &read.from_file(file)).unwrap();
             // Another size than the position embeddings are for.
             let pixels = init().param([2, 1, 12, 16], Fill::Normal(1.0)).val();
             let (expected, found) = (vit.forward(pixels.clone()), again.forward(pixels));
-            assert_eq!(found.into_data(), expected.into_data(), "{registers} {flavor:?}");
+            assert_eq!(found.into_data(), expected.into_data(), "{given:?}");
         }
     }
 
@@ -222,7 +240,8 @@ mod tests {
             TensorData::new(vec![mean, mean + std], [1, 1, 1, 2]),
             &Device::flex(),
         );
-        assert_eq!(normalise(pixels).into_data().try_into_vec::<f32>().unwrap(), [0.0, 1.0]);
+        let seen = trained_input(64).normalise(pixels).into_data();
+        assert_eq!(seen.try_into_vec::<f32>().unwrap(), [0.0, 1.0]);
         assert_eq!(written["size"], json!({ "height": 64, "width": 64 }));
     }
 }

@@ -59,19 +59,24 @@ impl Embedder {
         Ok(out)
     }
 
-    /// Class embeddings of all of `images` that can be opened, in order, row after row. Fails where more cannot than
-    /// may be skipped.
-    pub fn embed_all(&self, images: &Radiographs, batch_size: usize) -> Result<Vec<f32>> {
-        let mut out = Vec::new();
-        let indices: Vec<usize> = (0..images.len()).collect();
-        for chunk in indices.chunks(batch_size) {
+    /// Class embeddings of those of the `chosen` images that can be opened, in order, row after row, and which these
+    /// are. Fails where more cannot than may be skipped.
+    pub fn embed_chosen(
+        &self,
+        images: &Radiographs,
+        chosen: &[usize],
+        batch_size: usize,
+    ) -> Result<(Vec<f32>, Vec<usize>)> {
+        let (mut out, mut opened) = (Vec::new(), Vec::new());
+        for chunk in chosen.chunks(batch_size) {
             let samples =
                 chunk.iter().map(|&at| images.get_or_skip(at)).collect::<Result<Vec<_>, _>>()?;
+            opened.extend(samples.iter().flatten().map(|sample| sample.entry));
             let pixels: Vec<&[f32]> =
                 samples.iter().flatten().map(|sample| &sample.square.pixels[..]).collect();
             out.extend(self.embed(&pixels, images.size(), batch_size)?);
         }
-        Ok(out)
+        Ok((out, opened))
     }
 
     /// Width of a token.
@@ -92,12 +97,7 @@ fn on_grid(patches: Tensor<3>, grid: usize) -> Tensor<3> {
 }
 
 /// How an image of `size` reaches an encoder that is trained here: shifted and scaled to about mean 0 and
-/// variance 1, as [`normalise`] does with views.
+/// variance 1.
 pub fn trained_input(size: usize) -> Preprocessing {
     Preprocessing { side: size, mean: vec![0.5], std: vec![0.25], resample: Resample::Bicubic }
-}
-
-/// What an encoder trained here sees of views: grey values in [0, 1] shifted and scaled as in [`trained_input`].
-pub fn normalise(images: Tensor<4>) -> Tensor<4> {
-    (images - 0.5) * 4.0
 }

@@ -6,6 +6,7 @@
 
 mod dinov3;
 mod dinov3_config;
+pub(crate) mod dropped;
 mod embedder;
 mod feed_forward;
 mod layer_scale;
@@ -18,10 +19,11 @@ mod vit_config;
 
 pub use dinov3::Dinov3;
 pub use dinov3_config::{Activation, Dinov3Config};
-pub use embedder::{Embedder, normalise, trained_input};
+pub use dropped::{Dropped, branch_factors};
+pub use embedder::{Embedder, trained_input};
 pub use preprocessing::{Preprocessing, Resample};
 pub use vit::Vit;
-pub use vit_config::{Flavor, PoolerAct, VitConfig};
+pub use vit_config::{Flavor, PoolerAct, VitConfig, gated_width};
 
 use super::weights::{StateDict, WeightsError, consume_state_dict};
 use super::{Compute, ConfigError, Init};

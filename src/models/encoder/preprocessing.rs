@@ -183,6 +183,16 @@ impl Preprocessing {
         Tensor::from_data(TensorData::new(values, shape), device)
     }
 
+    /// Grey `images` [B, 1, H, W] in [0, 1], of any size, under each channel's mean and standard deviation:
+    /// [B, C, H, W]. What [`apply`](Self::apply) does after the resize, on the images' device.
+    pub fn normalise(&self, images: Tensor<4>) -> Tensor<4> {
+        let statistics = |values: &[f32]| {
+            let data = TensorData::new(values.to_vec(), [1, values.len(), 1, 1]);
+            Tensor::<4>::from_data(data, &images.device())
+        };
+        (images.clone() - statistics(&self.mean)) / statistics(&self.std)
+    }
+
     fn resize(&self, image: &[f32], size: usize) -> Vec<f32> {
         let filter = match self.resample {
             Resample::Bilinear => fir::FilterType::Bilinear,

@@ -1,5 +1,6 @@
 //! The vision transformer of DINO v1, DINOv2 and DINOv2 with registers, with DINOv2's parameter names.
 
+use super::dropped::{Dropped, times};
 use super::feed_forward::FeedForward;
 use super::layer_scale::LayerScale;
 use super::patches;
@@ -69,9 +70,18 @@ impl Vit {
     /// Normalised `pixels` [B, C, H, W] to tokens [B, 1 + R + N, D] after the last norm, in f32: the class
     /// token, R registers, N patches row by row. Any size is taken; pixels beyond whole patches are not seen.
     pub fn forward(&self, pixels: Tensor<4>) -> Tensor<3> {
-        let mut tokens = self.embed(pixels);
-        for block in &self.encoder.layer {
-            tokens = block.forward(tokens);
+        self.forward_without(pixels, &Dropped::default())
+    }
+
+    /// The same without what is `dropped`, as in training.
+    ///
+    /// # Panics
+    ///
+    /// Where patches are masked and the network has no mask token.
+    pub fn forward_without(&self, pixels: Tensor<4>, dropped: &Dropped) -> Tensor<3> {
+        let mut tokens = self.embed(pixels, dropped.patches.as_ref());
+        for (at, block) in self.encoder.layer.iter().enumerate() {
+            tokens = block.forward(tokens, dropped.of_block(at));
         }
         leave(self.layernorm.forward(tokens))
     }
@@ -96,11 +106,11 @@ impl Vit {
     /// What the class token attends to in the last block, per head, over the patches: [B, heads, N],
     /// from normalised `pixels` [B, C, H, W]. What goes to class token and registers is left out.
     pub fn class_attention(&self, pixels: Tensor<4>) -> Tensor<3> {
-        let mut tokens = self.embed(pixels);
+        let mut tokens = self.embed(pixels, None);
         let (last, before) =
             self.encoder.layer.split_last().expect("a checked config has at least one block");
         for block in before {
-            tokens = block.forward(tokens);
+            tokens = block.forward(tokens, [None, None]);
         }
         let [q, k, _v] = last.attention.project(last.norm1.forward(tokens));
         let [b, heads, n, _] = q.dims();
@@ -119,14 +129,23 @@ impl Vit {
         projection.flops(rows, columns) + blocks
     }
 
-    /// [B, C, H, W] to [B, 1 + R + N, D].
-    fn embed(&self, pixels: Tensor<4>) -> Tensor<3> {
+    /// [B, C, H, W] to [B, 1 + R + N, D]; where `masked` [B, N] is 1, the mask token stands for a patch.
+    fn embed(&self, pixels: Tensor<4>, masked: Option<&Tensor<2>>) -> Tensor<3> {
         let [b, _c, h, w] = pixels.dims();
         let VitConfig { patch_size, hidden_size, .. } = self.config;
         let grid = [h / patch_size, w / patch_size];
         let embeddings = &self.embeddings;
         let patches =
             patches::project(&embeddings.patch_embeddings.projection, pixels, self.compute);
+        let patches = match masked {
+            Some(masked) => {
+                let token = embeddings.mask_token.as_ref().expect("patches are masked by a token");
+                let token = cast_like(token.val().unsqueeze::<3>(), &patches); // [1, 1, D]
+                let masked = cast_like(masked.clone().unsqueeze_dim::<3>(2), &patches); // [B, N, 1]
+                patches * (1.0 - masked.clone()) + token * masked
+            }
+            None => patches,
+        };
         let (class_position, positions) = self.positions(grid);
         let patches = patches.clone() + cast_like(positions, &patches);
         let class = embeddings.cls_token.val() + class_position;
@@ -213,11 +232,13 @@ impl Block {
         }
     }
 
-    fn forward(&self, tokens: Tensor<3>) -> Tensor<3> {
+    /// `factors`: of both branches, for each image.
+    fn forward(&self, tokens: Tensor<3>, factors: [Option<Tensor<3>>; 2]) -> Tensor<3> {
+        let [first, second] = factors;
         let branch = self.attention.forward(self.norm1.forward(tokens.clone()));
-        let tokens = tokens + scaled(&self.layer_scale1, branch);
+        let tokens = tokens + times(scaled(&self.layer_scale1, branch), first);
         let branch = self.mlp.forward(self.norm2.forward(tokens.clone()));
-        tokens + scaled(&self.layer_scale2, branch)
+        tokens + times(scaled(&self.layer_scale2, branch), second)
     }
 
     fn flops(&self, n: usize) -> u64 {

@@ -68,9 +68,9 @@ pub struct VitConfig {
     pub layer_norm_eps: f64,
     /// Whether queries, keys and values have a bias.
     pub qkv_bias: bool,
-    /// Whether there is a token for masked patches; `Dinov2` only.
+    /// Whether there is a token for masked patches, which only training knows.
     pub mask_token: bool,
-    /// Whether the feed-forward part is gated, as DINOv2-giant's is; `Dinov2` only.
+    /// Whether the feed-forward part is gated, as DINOv2-giant's is; files of `ViTModel` have none.
     pub use_swiglu_ffn: bool,
     /// Width of `pooler_output`; none for no pooler. `Vit` only.
     pub pooler_size: Option<usize>,
@@ -105,6 +105,9 @@ impl Default for VitConfig {
 }
 
 impl VitConfig {
+    /// What the token for masked patches is called.
+    pub const MASK_TOKEN: &str = "embeddings.mask_token";
+
     /// Fails where [`init`](Self::init) could not build.
     pub fn check(&self) -> Result<(), ConfigError> {
         let sizes =
@@ -163,9 +166,8 @@ impl VitConfig {
                 // Far more is refused below; this much can be doubled first.
                 let mlp = (mlp as usize).min(1 << 40);
                 config.use_swiglu_ffn = fields.take("use_swiglu_ffn", false)?;
-                // Two thirds keep the number of weights; then up to the next multiple of 8.
-                let gated = (2 * mlp / 3).next_multiple_of(8);
-                config.intermediate_size = if config.use_swiglu_ffn { gated } else { mlp };
+                config.intermediate_size =
+                    if config.use_swiglu_ffn { gated_width(mlp) } else { mlp };
                 config.layer_scale = Some(fields.take("layerscale_value", 1.0)?);
                 config.mask_token = fields.take("use_mask_token", true)?;
                 if model_type == "dinov2_with_registers" {
@@ -189,7 +191,7 @@ impl VitConfig {
                 let size = weight.and_then(|data| data.shape().first().copied());
                 self.pooler_size = size.filter(|size| *size > 0);
             }
-            Flavor::Dinov2 => self.mask_token = file.contains_key("embeddings.mask_token"),
+            Flavor::Dinov2 => self.mask_token = file.contains_key(Self::MASK_TOKEN),
         }
         self
     }
@@ -204,6 +206,29 @@ impl VitConfig {
         let mut state = self.rename(file, |(ours, theirs)| (theirs, ours));
         state.retain(|name, _| self.pooler_size.is_some() || !name.starts_with("pooler."));
         state
+    }
+
+    /// The state dict of the network in training, of that of its file: with a token for masked patches, which files may
+    /// lack, if it needs one, and without it if not.
+    pub fn to_train(
+        &self,
+        mut state: BTreeMap<String, TensorData>,
+    ) -> BTreeMap<String, TensorData> {
+        let width = self.hidden_size;
+        match self.mask_token {
+            true => {
+                let zeros = || TensorData::new(vec![0f32; width], [1, width]);
+                state.entry(Self::MASK_TOKEN.to_owned()).or_insert_with(zeros);
+            }
+            false => drop(state.remove(Self::MASK_TOKEN)),
+        }
+        state
+    }
+
+    /// A parameter's name in files, of its `name` in the state dict.
+    pub fn file_name(&self, name: &str) -> String {
+        let state = BTreeMap::from([(name.to_owned(), TensorData::new(Vec::<f32>::new(), [0]))]);
+        self.to_file(state).into_keys().next().expect("a name stays a name")
     }
 
     fn rename(
@@ -221,6 +246,12 @@ impl VitConfig {
         };
         tensors.into_iter().map(|(name, data)| (rename(name), data)).collect()
     }
+}
+
+/// Width inside a gated feed-forward part that has as many weights as a plain one of width `mlp`: two thirds, then up to
+/// the next multiple of 8.
+pub fn gated_width(mlp: usize) -> usize {
+    (2 * mlp / 3).next_multiple_of(8)
 }
 
 /// In a block: DINOv2's name, `ViTModel`'s. The last `output.dense` comes after the attention's.

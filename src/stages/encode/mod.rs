@@ -10,6 +10,7 @@ use crate::data::latents::{Latents, key};
 use crate::data::radiographs::Radiographs;
 use crate::data::store::{Check, Store};
 use crate::interrupt::{self, Interrupted};
+use crate::recipe::networks::EncoderFrom;
 use crate::telemetry::Watch;
 use anyhow::{Context, Result, ensure};
 use indicatif::HumanBytes;
@@ -42,7 +43,7 @@ impl Stage for Encode {
         let mut hasher = hasher(run, ENCODE, fill::VERSION)
             .section(&text(&run.recipe.condition.tokens))
             .section(&run.recipe.data.size.to_string());
-        if run.networks.encoder.given().is_some() {
+        if let EncoderFrom::Folder { .. } = run.recipe.encoder.from {
             hasher = hasher.section(&text(&run.networks.input));
         }
         Ok(run.with_upstream(ENCODE, hasher))

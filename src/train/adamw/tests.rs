@@ -41,11 +41,17 @@ struct Golden {
     targets: Vec<Vec<f32>>,
     norms: Vec<f64>,
     after: Vec<BTreeMap<String, Vec<f32>>>,
+    #[serde(default)]
+    groups: Vec<Group>,
 }
 
 impl Golden {
     fn read() -> Self {
         serde_json::from_str(include_str!("../../../tests/golden/adamw.json")).unwrap()
+    }
+
+    fn with_groups() -> Self {
+        serde_json::from_str(include_str!("../../../tests/golden/adamw_groups.json")).unwrap()
     }
 
     fn optimizer(&self) -> AdamW {
@@ -55,6 +61,7 @@ impl Golden {
             epsilon: 1e-8,
             weight_decay: 0.1,
             clip_norm: Some(self.clip),
+            groups: self.groups.clone(),
         };
         AdamW::new(config)
     }
@@ -103,7 +110,21 @@ fn values(net: &Net) -> BTreeMap<String, Vec<f32>> {
 /// Reference: tests/golden/adamw.py.
 #[test]
 fn five_steps_match_torch() {
-    let golden = Golden::read();
+    assert_as_golden(&Golden::read());
+}
+
+/// Reference: tests/golden/adamw.py.
+#[test]
+fn groups_go_at_their_own_pace_as_in_torch() {
+    let golden = Golden::with_groups();
+    assert_as_golden(&golden);
+    let alike = Golden { groups: Vec::new(), ..Golden::with_groups() };
+    let after = |golden: &Golden| values(&golden.step(&mut golden.optimizer(), golden.net(), 0).0);
+    assert_ne!(after(&golden)["first.bias"], after(&alike)["first.bias"]);
+    assert_eq!(after(&golden)["scale"], golden.start["scale"], "a rate of 0 stands still");
+}
+
+fn assert_as_golden(golden: &Golden) {
     let (mut net, mut optimizer) = (golden.net(), golden.optimizer());
     for at in 0..golden.rates.len() {
         let (next, norm) = golden.step(&mut optimizer, net, at);
@@ -123,7 +144,7 @@ fn five_steps_match_torch() {
 
 #[test]
 fn a_saved_state_goes_on_bit_for_bit() {
-    let golden = Golden::read();
+    let golden = Golden::with_groups();
     let (mut net, mut optimizer) = (golden.net(), golden.optimizer());
     for at in 0..3 {
         (net, _) = golden.step(&mut optimizer, net, at);
@@ -209,8 +230,9 @@ fn bad_numbers_have_their_sentence() {
         epsilon: 0.0,
         weight_decay: f64::NAN,
         clip_norm: Some(0.0),
+        groups: vec![Group { weights: Vec::new(), rate: -1.0, decay: f64::INFINITY }],
     };
-    assert_eq!(wrong.check().len(), 5);
+    assert_eq!(wrong.check().len(), 8);
 }
 
 /// States that were saved under the path through the structs are still read.

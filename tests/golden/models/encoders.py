@@ -87,6 +87,37 @@ def encoder(name, model, pixels, gradients=(), **options):
     save(name, *written(model), arrays)
 
 
+class Factors(torch.nn.Module):
+    """In the place of a layer's DropPath, which draws: given factors, those of attention, then of the feed-forward part."""
+
+    def __init__(self, factors):
+        super().__init__()
+        self.factors = iter(factors)
+
+    def forward(self, x):
+        return x * next(self.factors)[:, None, None]
+
+
+def dropped(name, model, pixels, gradients):
+    """DINOv2 as a student sees: masked patches, branches left out. Gradients of a mean square."""
+    randomise(model)
+    batch, patches = pixels.shape[0], (pixels.shape[-1] // model.config.patch_size) ** 2
+    masks = torch.rand(batch, patches, generator=torch.Generator().manual_seed(7)) < 0.4
+    # Branches of layers first: kept at 1 / 0.75, left out at 0.
+    branches = torch.tensor([[1, 1, 4 / 3, 0], [1, 1, 0, 4 / 3], [1, 1, 4 / 3, 4 / 3]], dtype=torch.float32)
+    for at, layer in enumerate(model.encoder.layer):
+        layer.drop_path = Factors(branches.T[2 * at : 2 * at + 2])
+    hidden = model(pixels, bool_masked_pos=masks).last_hidden_state
+    target = noise(3, *hidden.shape)
+    (hidden - target).square().mean().backward()
+    arrays = {"pixel_values": pixels, "last_hidden_state": hidden, "target": target}
+    arrays |= {"masks": masks.float(), "branches": branches}
+    parameters = dict(model.named_parameters())
+    for gradient in gradients:
+        arrays["gradient/" + gradient] = parameters[gradient].grad
+    save(name, *written(model), arrays)
+
+
 def preprocessing():
     """A byte image with edges at full contrast, through the processors of the three families."""
     rng = np.random.default_rng(5)
@@ -168,6 +199,18 @@ encoder(
         )
     ),
     noise(2, 2, 3, 28, 28),
+)  # fmt: skip
+dropped(
+    "dinov2_dropped",
+    Dinov2Model(
+        Dinov2Config(
+            image_size=20, patch_size=5, num_channels=1, hidden_size=16, num_hidden_layers=2, num_attention_heads=2,
+            mlp_ratio=2, layerscale_value=0.5, use_swiglu_ffn=True, drop_path_rate=0.25,
+        )
+    ),
+    noise(2, 3, 1, 20, 20),
+    ["embeddings.mask_token", "encoder.layer.1.layer_scale1.lambda1", "encoder.layer.1.norm1.weight"]
+    + ["embeddings.patch_embeddings.projection.weight", "embeddings.position_embeddings"],
 )  # fmt: skip
 encoder(
     "vit_pooler",

@@ -17,7 +17,7 @@ use umbra::diffusion::guidance::guide;
 use umbra::interop::export::{OnDisk, Package, Part, Weights};
 use umbra::models::Init;
 use umbra::models::denoiser::Denoiser;
-use umbra::models::encoder::{Embedder, normalise};
+use umbra::models::encoder::{Embedder, trained_input};
 use umbra::models::images::stack;
 use umbra::models::weights::file::{self as weights_file, NonFinite};
 use umbra::models::weights::load_state_dict;
@@ -149,7 +149,7 @@ fn numbers(model: &Package, image: &Path) -> BTreeMap<String, TensorData> {
     let grey = stack(squares.iter().map(|it| &it.pixels[..]), model.image_size, &device);
     let batch = squares.len();
 
-    let all_tokens = encoder.forward(normalise(grey.clone()));
+    let all_tokens = encoder.forward(trained_input(model.image_size).normalise(grey.clone()));
     let pixels: Vec<&[f32]> = squares.iter().map(|it| &it.pixels[..]).collect();
     let tokens = Embedder::trained_here(encoder.clone(), model.image_size, &device)
         .condition_tokens(model.tokens, &pixels, model.image_size);

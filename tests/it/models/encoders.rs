@@ -7,7 +7,8 @@ use super::golden::{F32, Golden, assert_close};
 use burn::tensor::Device;
 use std::collections::BTreeMap;
 use umbra::models::encoder::{
-    Dinov3Config, Flavor, ImageEncoder, ImageEncoderConfig, Preprocessing, Resample, VitConfig,
+    Dinov3Config, Dropped, Flavor, ImageEncoder, ImageEncoderConfig, Preprocessing, Resample,
+    VitConfig,
 };
 use umbra::models::weights::{gradients, num_parameters, shapes, state_dict};
 use umbra::models::{Compute, Init};
@@ -63,6 +64,35 @@ fn gradients_of_dinov3_match_torch() {
         for (parameter, expected) in expected {
             assert_close(parameter, &found[parameter], expected, F32);
         }
+    }
+}
+
+/// As a student of self-distillation sees: patches masked, branches left out, layer scale and gate.
+#[test]
+fn what_is_dropped_is_dropped_as_in_transformers() {
+    let golden = Golden::read("dinov2_dropped");
+    let run = |device: &Device| {
+        let ImageEncoder::Vit(vit) = load(&golden, device) else { panic!() };
+        let dropped = Dropped {
+            patches: Some(golden.tensor_on("masks", device)),
+            branches: Some(golden.tensor_on("branches", device)),
+        };
+        let tokens = vit.forward_without(golden.tensor_on("pixel_values", device), &dropped);
+        (vit, tokens)
+    };
+    golden.assert_close("last_hidden_state", run(&Device::flex()).1, F32);
+    let device = Device::flex().autodiff();
+    let (vit, tokens) = run(&device);
+    let loss = (tokens - golden.tensor_on("target", &device)).square().mean();
+    let found = gradients(&vit, &loss.backward());
+    let expected = golden
+        .arrays
+        .iter()
+        .filter_map(|(name, data)| Some((name.strip_prefix("gradient/")?, data)));
+    let expected: Vec<_> = expected.collect();
+    assert_eq!(expected.len(), 5);
+    for (parameter, expected) in expected {
+        assert_close(parameter, &found[parameter], expected, F32);
     }
 }
 

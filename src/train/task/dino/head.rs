@@ -1,5 +1,6 @@
 //! The projection head of self-distillation: embeddings to prototype scores.
 
+use crate::faults::{demand, within};
 use crate::models::layers::{Linear, affine};
 use crate::models::{Fill, Init};
 use burn::{
@@ -38,6 +39,17 @@ pub struct Head {
 }
 
 impl HeadConfig {
+    /// Every fault of the numbers a recipe gave in the section `place`, a sentence each.
+    pub(super) fn check(&self, place: &str) -> Vec<String> {
+        let least = |name, value: usize| demand(value > 0, name, value, "at least 1");
+        let widths = [
+            least("hidden", self.hidden),
+            least("bottleneck", self.bottleneck),
+            least("prototypes", self.prototypes),
+        ];
+        within(place, widths.into_iter().flatten()).collect()
+    }
+
     /// A new head over embeddings of `width`.
     pub fn init(&self, width: usize, init: &mut Init) -> Head {
         let widths = [width, self.hidden, self.hidden, self.bottleneck];

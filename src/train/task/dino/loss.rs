@@ -47,6 +47,17 @@ pub(super) fn cross_view(targets: Tensor<2>, scores: Tensor<2>, temperature: f64
     -(targets.reshape([2, batch, prototypes]) * others).sum() / (pairs * batch) as f64
 }
 
+/// Cross-entropy of the student's `scores` [M, K] of masked patches, before its temperature, against the teacher's
+/// probabilities `targets` [M, K], each by its weight [M, 1] (arXiv 2111.07832, equation 2). Shape `[1]`.
+pub(super) fn masked_patches(
+    targets: Tensor<2>,
+    scores: Tensor<2>,
+    weights: Tensor<2>,
+    temperature: f64,
+) -> Tensor<1> {
+    -(targets * log_softmax(scores / temperature, 1) * weights).sum()
+}
+
 /// Mean negative log distance of each embedding [B, D], on the unit sphere, to the nearest other one, which
 /// spreads them apart (arXiv 2304.07193, section 4). 0 for a single one, which has no other. Shape `[1]`.
 ///

@@ -1,8 +1,9 @@
 //! The recipe's `dino:` section.
 
-use super::{HeadConfig, Views};
+use super::{Gram, HeadConfig, Ibot, Views};
 use crate::faults::{demand, within};
 use crate::train::Train;
+use crate::train::adamw::Group;
 use serde::{Deserialize, Serialize};
 
 /// What keeps the teacher from answering the same to everything.
@@ -14,7 +15,7 @@ pub enum Centering {
         /// Decay of the running mean, per optimizer step.
         momentum: f64,
     },
-    /// Each micro-batch's answers are balanced over the prototypes (arXiv 2006.09882, and DINOv2).
+    /// The answers to a batch are balanced over the prototypes (arXiv 2006.09882, and DINOv2).
     SinkhornKnopp {
         /// Rounds of balancing.
         iterations: usize,
@@ -43,9 +44,18 @@ pub struct Dino {
     pub final_weight_decay: f64,
     /// Images during which the prototypes stand still.
     pub freeze_prototypes: u64,
-    /// Weight of the KoLeo regulariser (arXiv 2304.07193), which spreads the embeddings of a micro-batch apart,
+    /// Weight of the KoLeo regulariser (arXiv 2304.07193), which spreads the embeddings of a batch apart,
     /// summed over the two global views. 0 for none.
     pub koleo: f64,
+    /// Masked patches of the global views that the student must guess. None: none are masked.
+    pub ibot: Option<Ibot>,
+    /// Keeps which patches are alike as an earlier teacher saw it. None: nothing is kept.
+    pub gram: Option<Gram>,
+    /// Stochastic depth (Huang et al. 2016): probability that the student leaves out a branch of its last layer for an
+    /// image; it rises evenly from 0 in the first one.
+    pub drop_path: f64,
+    /// Each layer learns this much slower than the one after it, the embeddings slowest; 1 for all alike.
+    pub layer_decay: f64,
 }
 
 impl Default for Dino {
@@ -61,6 +71,10 @@ impl Default for Dino {
             final_weight_decay: 0.4,
             freeze_prototypes: 0,
             koleo: 0.0,
+            ibot: None,
+            gram: None,
+            drop_path: 0.0,
+            layer_decay: 1.0,
         }
     }
 }
@@ -75,7 +89,6 @@ impl Dino {
             demand(value >= 0.0 && value.is_finite(), name, value, "a number from 0 up")
         };
         let share = |name, value: f64| demand((0.0..=1.0).contains(&value), name, value, "0 to 1");
-        let least = |name, value: usize| demand(value > 0, name, value, "at least 1");
         let (first, last) = self.teacher_temperature;
         let mut faults: Vec<String> = within("views", self.views.check(patch)).collect();
         faults.extend(
@@ -105,14 +118,55 @@ impl Dino {
                     "train.ema without half_life and sigma_rel: the average is the teacher, which follows \
                      teacher_momentum",
                 ),
-                least("head.hidden", self.head.hidden),
-                least("head.bottleneck", self.head.bottleneck),
-                least("head.prototypes", self.head.prototypes),
+                demand(
+                    (0.0..1.0).contains(&self.drop_path),
+                    "drop_path",
+                    self.drop_path,
+                    "at least 0 and below 1",
+                ),
+                demand(
+                    self.layer_decay > 0.0 && self.layer_decay <= 1.0,
+                    "layer_decay",
+                    self.layer_decay,
+                    "above 0, at most 1",
+                ),
             ]
             .into_iter()
             .flatten(),
         );
+        faults.extend(self.head.check("head"));
+        if let Some(ibot) = &self.ibot {
+            faults.extend(within("ibot", ibot.check()));
+        }
+        if let Some(gram) = &self.gram {
+            faults.extend(within("gram", gram.check()));
+        }
         faults
+    }
+
+    /// What `layer_decay` means for the weights of an encoder of `depth` layers: the last norm and the heads learn as
+    /// fast as the recipe says, layer l (from 0) by `layer_decay` to the power of depth − l, the embeddings one power
+    /// slower than the first.
+    pub fn groups(&self, depth: usize) -> Vec<Group> {
+        if self.layer_decay == 1.0 {
+            return Vec::new();
+        }
+        let group = |weights: String, layers: usize| Group {
+            weights: vec![weights],
+            rate: self.layer_decay.powf(layers as f64),
+            decay: 1.0,
+        };
+        let layers =
+            (0..depth).map(|at| group(format!("backbone.encoder.layer.{at}.*"), depth - at));
+        std::iter::once(group("backbone.embeddings.*".to_owned(), depth + 1))
+            .chain(layers)
+            .collect()
+    }
+
+    /// How many images are seen before views are of the sizes they have towards the end: whole batches.
+    pub fn late_from(&self, batch_size: usize) -> Option<u64> {
+        let batch = batch_size.max(1) as u64;
+        self.views.late.as_ref().map(|late| late.from / batch * batch)
     }
 }
 

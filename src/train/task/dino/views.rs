@@ -31,6 +31,20 @@ pub struct Views {
     /// Probability of a Gaussian blur, its standard deviation U(0.1, 1.3) pixels: of a global view, of a
     /// local one.
     pub blur: (f64, f64),
+    /// Other sizes towards the end, as DINOv2 ends at a higher resolution. None: the same throughout.
+    pub late: Option<Late>,
+}
+
+/// Sizes of views from some image of the training on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Late {
+    /// Images seen before; whole batches of them.
+    pub from: u64,
+    /// Side of a global view in pixels; a multiple of the patch size.
+    pub global_size: usize,
+    /// Side of a local view in pixels; a multiple of the patch size.
+    pub local_size: usize,
 }
 
 impl Default for Views {
@@ -44,6 +58,7 @@ impl Default for Views {
             aspect: 4.0 / 3.0,
             intensity: 0.3,
             blur: (0.5, 0.3),
+            late: None,
         }
     }
 }
@@ -54,6 +69,8 @@ pub struct Drawn {
     pub globals: Vec<Vec<f32>>,
     /// `[num_local][local_size · local_size]`.
     pub locals: Vec<Vec<f32>>,
+    /// Sides of global and of local views, in pixels.
+    pub sizes: [usize; 2],
 }
 
 impl Views {
@@ -77,21 +94,34 @@ impl Views {
             share("intensity", self.intensity),
             share("blur[0]", self.blur.0),
             share("blur[1]", self.blur.1),
+            self.late.and_then(|late| side("late.global_size", late.global_size)),
+            self.late
+                .filter(|_| self.num_local > 0)
+                .and_then(|late| side("late.local_size", late.local_size)),
         ]
         .into_iter()
         .flatten()
         .collect()
     }
 
-    /// The views of `square` under `draws`.
-    pub fn draw(&self, square: &Square, draws: &mut Draws) -> Drawn {
+    /// Sides of global and of local views, towards the end or before; `side` where the recipe does not say.
+    pub fn sizes(&self, side: usize, is_late: bool) -> [usize; 2] {
+        match self.late.filter(|_| is_late) {
+            Some(late) => [late.global_size, late.local_size],
+            None => [self.global_size.unwrap_or(side), self.local_size],
+        }
+    }
+
+    /// The views of `square` under `draws`, of these `sizes`.
+    pub fn draw(&self, square: &Square, sizes: [usize; 2], draws: &mut Draws) -> Drawn {
         let image = square.image();
         let mut view = |area, size, blur| {
             let pixels = crop(&image, area, self.aspect, size, draws);
             self.retouch(pixels, size, blur, draws)
         };
-        let (global, local) = (self.global_size.unwrap_or(square.size), self.local_size);
+        let [global, local] = sizes;
         Drawn {
+            sizes,
             globals: (0..2).map(|_| view(self.global_area, global, self.blur.0)).collect(),
             locals: (0..self.num_local)
                 .map(|_| view(self.local_area, local, self.blur.1))
@@ -188,7 +218,8 @@ mod tests {
     #[test]
     fn views_have_their_sizes_and_stay_in_range() {
         let views = Views::default();
-        let drawn = views.draw(&ramp(64), &mut Stream::new(1, "views").at(0));
+        let drawn =
+            views.draw(&ramp(64), views.sizes(64, false), &mut Stream::new(1, "views").at(0));
         assert_eq!(drawn.globals.iter().map(Vec::len).collect::<Vec<_>>(), [64 * 64; 2]);
         assert_eq!(drawn.locals.iter().map(Vec::len).collect::<Vec<_>>(), [32 * 32; 4]);
         let mut values = drawn.globals.iter().chain(&drawn.locals).flatten();
@@ -204,7 +235,11 @@ mod tests {
             let image = Gray { width, height, pixels: vec![1.0; width * height] };
             let square = image.to_square(64);
             for position in 0..50 {
-                let drawn = views.draw(&square, &mut Stream::new(4, "views").at(position));
+                let drawn = views.draw(
+                    &square,
+                    views.sizes(64, false),
+                    &mut Stream::new(4, "views").at(position),
+                );
                 for value in drawn.globals.iter().chain(&drawn.locals).flatten() {
                     assert!((value - 1.0).abs() < 1e-5, "{width} × {height}: {value}");
                 }
@@ -244,7 +279,11 @@ mod tests {
     fn no_view_is_mirrored() {
         let views = Views { intensity: 0.0, blur: (0.0, 0.0), ..Views::default() };
         for position in 0..200 {
-            let drawn = views.draw(&ramp(64), &mut Stream::new(2, "views").at(position));
+            let drawn = views.draw(
+                &ramp(64),
+                views.sizes(64, false),
+                &mut Stream::new(2, "views").at(position),
+            );
             for view in drawn.globals {
                 assert!(view[32 * 64 + 63] > view[32 * 64], "position {position}");
             }
