@@ -2,6 +2,7 @@
 
 use super::catalog::Entry;
 use super::store::Store;
+use crate::interrupt::{self, Interrupted};
 use crate::random::Draws;
 use anyhow::{Context, Result};
 use std::sync::Arc;
@@ -63,7 +64,7 @@ impl Latents {
             scale: scale.unwrap_or(Scale { mean: 0.0, std: 1.0 }),
         };
         if scale.is_none() {
-            latents.scale = latents.measure();
+            latents.scale = latents.measure()?;
         }
         Ok(latents)
     }
@@ -115,9 +116,11 @@ impl Latents {
             .expect("the columns were there when it was opened")
     }
 
-    fn measure(&self) -> Scale {
+    /// Fails where a signal came first: at a million images it takes minutes.
+    fn measure(&self) -> Result<Scale, Interrupted> {
         let (mut count, mut sum, mut squares) = (0.0, 0.0, 0.0);
         for index in 0..self.len() {
+            interrupt::unless_requested()?;
             let Row { mean, logvar, .. } = self.row(index);
             for (mean, logvar) in mean.iter().zip(&logvar) {
                 let mean = f64::from(*mean);
@@ -128,7 +131,7 @@ impl Latents {
         }
         let mean = sum / f64::max(count, 1.0);
         let variance = squares / f64::max(count, 1.0) - mean * mean;
-        Scale { mean, std: variance.max(1e-12).sqrt() }
+        Ok(Scale { mean, std: variance.max(1e-12).sqrt() })
     }
 }
 

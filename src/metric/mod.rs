@@ -6,6 +6,7 @@
 //! cut short.
 
 pub mod auc;
+pub mod bootstrap;
 pub mod cosine;
 pub mod dice;
 pub mod diversity;
@@ -34,7 +35,7 @@ pub use kernel_distance::{KernelDistance, Subsets, kernel_distance};
 pub use knn::{KnnAccuracy, Labels};
 pub use nearest::{Area, Nearest, Padded, nearest_by_pearson};
 pub use pearson::pearson;
-pub use prdc::{Prdc, prdc};
+pub use prdc::{Prdc, prdc, prdc_each};
 pub use psnr::psnr;
 pub use quantile::quantile;
 pub use ssim::{MsSsim, ms_ssim, ssim};

@@ -19,12 +19,50 @@ pub struct Prdc {
     pub coverage: f64,
 }
 
+/// The same, image by image.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PrdcEach {
+    /// How many real balls each generated image lies in.
+    pub num_balls: Vec<u64>,
+    /// Whether each real image lies in a generated ball.
+    pub is_reached: Vec<bool>,
+    /// Whether each real image's own ball holds a generated one.
+    pub is_covered: Vec<bool>,
+    k: usize,
+}
+
+impl PrdcEach {
+    /// Over all images.
+    pub fn shares(&self) -> Prdc {
+        let share = |hits: usize, of: usize| hits as f64 / of as f64;
+        let (num_generated, num_real) = (self.num_balls.len(), self.is_reached.len());
+        let hits = |flags: &[bool]| flags.iter().filter(|&&flag| flag).count();
+        let num_precise = self.num_balls.iter().filter(|&&count| count > 0).count();
+        Prdc {
+            precision: share(num_precise, num_generated),
+            recall: share(hits(&self.is_reached), num_real),
+            density: self.num_balls.iter().sum::<u64>() as f64 / (self.k * num_generated) as f64,
+            coverage: share(hits(&self.is_covered), num_real),
+        }
+    }
+
+    /// Of each generated image what its share of the density is.
+    pub fn densities(&self) -> Vec<f64> {
+        self.num_balls.iter().map(|&count| count as f64 / self.k as f64).collect()
+    }
+}
+
+/// [`prdc_each`], over all images.
+pub fn prdc(real: Features, generated: Features, k: usize) -> Result<Prdc, Refusal> {
+    Ok(prdc_each(real, generated, k)?.shares())
+}
+
 /// Precision and recall of Kynkäänniemi et al. (2019), density and coverage of Naeem et al. (2020).
 ///
 /// `k` is the number of neighbours (5 in the latter). Euclidean distances. The more real images there are for each
 /// generated one, the smaller their balls and with them recall and coverage: the papers compare sets of equal size.
 /// Refuses sets of `k` images or fewer.
-pub fn prdc(real: Features, generated: Features, k: usize) -> Result<Prdc, Refusal> {
+pub fn prdc_each(real: Features, generated: Features, k: usize) -> Result<PrdcEach, Refusal> {
     assert_eq!(real.width(), generated.width(), "features of different widths");
     assert!(k > 0, "a ball that reaches to the 0th neighbour is empty");
     at_least(k + 1, real.len().min(generated.len()))?;
@@ -47,15 +85,9 @@ pub fn prdc(real: Features, generated: Features, k: usize) -> Result<Prdc, Refus
         }
         (is_reached, is_covered)
     })?;
-    let num_balls: Vec<u64> = num_balls.into_iter().map(AtomicU64::into_inner).collect();
-    let share = |count: usize, of: usize| count as f64 / of as f64;
-    let (num_real, num_generated) = (found.len(), num_balls.len());
-    Ok(Prdc {
-        precision: share(num_balls.iter().filter(|&&count| count > 0).count(), num_generated),
-        recall: share(found.iter().filter(|(is_reached, _)| *is_reached).count(), num_real),
-        density: num_balls.iter().sum::<u64>() as f64 / (k * num_generated) as f64,
-        coverage: share(found.iter().filter(|(_, is_covered)| *is_covered).count(), num_real),
-    })
+    let (is_reached, is_covered) = found.into_iter().unzip();
+    let num_balls = num_balls.into_iter().map(AtomicU64::into_inner).collect();
+    Ok(PrdcEach { num_balls, is_reached, is_covered, k })
 }
 
 /// Features for distances among many: nearly all of them are only compared, for which single precision will do.

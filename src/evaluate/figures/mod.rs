@@ -54,6 +54,17 @@ pub enum Evaluation {
     NearestTrain(NearestTrain),
 }
 
+/// Which of the sample stage's images a figure looks at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Looks {
+    /// At none.
+    Nowhere,
+    /// At all of them.
+    All,
+    /// At those of one strategy, by its number in the recipe's list, or at all that start from training images.
+    At(Option<usize>),
+}
+
 /// All that anybody knows of a figure.
 pub trait Measure {
     /// Its name in recipes.
@@ -77,9 +88,9 @@ pub trait Measure {
         None
     }
 
-    /// Does it look at the sample stage's images?
-    fn needs_samples(&self) -> bool {
-        true
+    /// Which of the sample stage's images it looks at.
+    fn looks(&self) -> Looks {
+        Looks::All
     }
 
     /// Questions to the denoiser.
@@ -141,6 +152,14 @@ pub fn measure_all(evidence: &Evidence<'_>, partial: &Path) -> Result<Vec<Findin
         })
         .collect()
 }
+
+/// The section of a figure that looks at `strategy` alone.
+fn of_strategy(key: String, strategy: Option<usize>) -> String {
+    strategy.map_or(key.clone(), |strategy| format!("{key}_strategy_{strategy}"))
+}
+
+/// What readers are told of intervals.
+const BETWEEN: &str = "In brackets: 95 % of a thousand draws of as many patients.";
 
 /// A fault, if `value` is less than `least`.
 fn at_least(what: &str, value: usize, least: usize) -> Option<String> {

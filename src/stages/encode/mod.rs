@@ -6,7 +6,8 @@ use super::ingest::images_in_words;
 use super::reference::Reference;
 use super::{Cost, ENCODE, Made, Run, Stage, State, hasher, text};
 use crate::artifact::{self, Hasher, Lock};
-use crate::data::latents::{Latents, key};
+use crate::data::catalog::Split;
+use crate::data::latents::{Latents, Scale, key};
 use crate::data::radiographs::Radiographs;
 use crate::data::store::{Check, Store};
 use crate::interrupt::{self, Interrupted};
@@ -33,6 +34,7 @@ pub(super) struct Encoded {
     store: Arc<Store>,
     pub(super) train: Arc<Radiographs>,
     pub(super) valid: Arc<Radiographs>,
+    pub(super) test: Arc<Radiographs>,
     /// Images of the catalog that are not in the store.
     pub(super) num_missing: usize,
 }
@@ -226,14 +228,14 @@ impl Run {
             true => split.clone(),
             false => Arc::new(split.filtered(|entry| !missing.contains(&key(entry)))),
         };
-        let (train, valid) = (present(&images.train), present(&images.valid));
+        let [train, valid, test] = [&images.train, &images.valid, &images.test].map(present);
         ensure!(
             !train.is_empty() && !valid.is_empty(),
             "the store has {} training and {} validation images; both are needed",
             train.len(),
             valid.len()
         );
-        Ok(Encoded { store, train, valid, num_missing: missing.len() })
+        Ok(Encoded { store, train, valid, test, num_missing: missing.len() })
     }
 
     /// Training and validation rows of the store.
@@ -242,6 +244,17 @@ impl Run {
         let train = Latents::new(store.clone(), train.entries(), self.latent_scale())?;
         let valid = Latents::new(store.clone(), valid.entries(), Some(train.scale()))?;
         Ok((Arc::new(train), Arc::new(valid)))
+    }
+
+    /// The rows of `split`, shifted and scaled as the training split's are.
+    pub(super) fn latents_of(&self, split: Split, scale: Scale) -> Result<Latents> {
+        let Encoded { store, train, valid, test, .. } = self.encoded()?;
+        let images = match split {
+            Split::Train => train,
+            Split::Valid => valid,
+            Split::Test => test,
+        };
+        Latents::new(store.clone(), images.entries(), Some(scale))
     }
 }
 
