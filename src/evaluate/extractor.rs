@@ -2,6 +2,7 @@
 
 use crate::artifact::Hasher;
 use crate::faults::demand;
+use crate::metric::radiomics;
 use crate::models::encoder::{Embedder, ImageEncoderConfig, Preprocessing};
 use crate::models::features::{
     InceptionV3Config, InceptionV3Features, Resizing, XrayDenseNet, XrayDenseNetConfig,
@@ -10,6 +11,7 @@ use crate::models::weights::folder::{FolderError, ModelFolder};
 use anyhow::Result;
 use burn::module::Module;
 use burn::tensor::Device;
+use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 
@@ -40,6 +42,14 @@ pub enum Extractor {
         #[serde(default = "default_images")]
         images: usize,
     },
+    /// No network: brightness and texture as radiomics programs measure them, each feature at mean 0 and deviation 1
+    /// over the real images. The logarithm of their Fréchet distance is the Fréchet radiomic distance (Konz et al.
+    /// 2026).
+    Radiomics {
+        /// Most images on a side, where the figure's own `images` are not fewer.
+        #[serde(default = "default_images")]
+        images: usize,
+    },
     /// A vision transformer of DINO's family in transformers' layout: its class embedding. DINOv2's makes the Fréchet
     /// distance FD-DINOv2 (Stein et al. 2023), RAD-DINO's that of chest radiographs.
     Dino {
@@ -62,16 +72,16 @@ fn default_images() -> usize {
 impl Extractor {
     /// Faults, a sentence each. Looks into the folder, but does not read the weights.
     pub fn check(&self, data_root: &Path) -> Vec<String> {
-        let Some(folder) = self.folder(data_root) else { return Vec::new() };
         let images = self.most_images();
+        let too_few = demand(images >= 2, "images", images, "at least 2");
+        let Some(folder) = self.folder(data_root) else { return too_few.into_iter().collect() };
         let opened = folder.and_then(|folder| match self {
             Self::InceptionV3 { .. } => folder.parsed(InceptionV3Config::from_json).map(drop),
             Self::Dino { side, .. } => seen_by(&folder, *side).map(drop),
-            Self::Own | Self::XrayDenseNet { .. } => {
+            Self::Own | Self::Radiomics { .. } | Self::XrayDenseNet { .. } => {
                 folder.parsed(XrayDenseNetConfig::from_json).map(drop)
             }
         });
-        let too_few = demand(images >= 2, "images", images, "at least 2");
         // The whole chain: what is wrong stands at its end.
         let opened = opened.err().map(|error| format!("folder: {:#}", anyhow::Error::from(error)));
         too_few.into_iter().chain(opened).collect()
@@ -80,7 +90,7 @@ impl Extractor {
     /// Its folder, where it has one.
     pub fn folder(&self, data_root: &Path) -> Option<Result<ModelFolder, FolderError>> {
         match self {
-            Self::Own => None,
+            Self::Own | Self::Radiomics { .. } => None,
             Self::XrayDenseNet { folder, .. }
             | Self::InceptionV3 { folder, .. }
             | Self::Dino { folder, .. } => Some(ModelFolder::open(&data_root.join(folder))),
@@ -97,7 +107,10 @@ impl Extractor {
             let input = serde_json::to_string(&input)?;
             Ok(Hasher::new("image encoder", 1).upstream(&hash).section(&input).finish())
         };
-        self.folder(data_root).map(hash)
+        match self {
+            Self::Radiomics { .. } => Some(Ok(Hasher::new("radiomics", RADIOMICS).finish())),
+            _ => self.folder(data_root).map(hash),
+        }
     }
 
     /// Most images on a side.
@@ -106,8 +119,14 @@ impl Extractor {
             Self::Own => usize::MAX,
             Self::XrayDenseNet { images, .. }
             | Self::InceptionV3 { images, .. }
-            | Self::Dino { images, .. } => *images,
+            | Self::Dino { images, .. }
+            | Self::Radiomics { images } => *images,
         }
+    }
+
+    /// Whether its features are of different units, and are brought to one scale.
+    pub fn is_scaled(&self) -> bool {
+        matches!(self, Self::Radiomics { .. })
     }
 
     /// The section of a report in which `figure` stands where this sees the images.
@@ -117,6 +136,7 @@ impl Extractor {
             Self::XrayDenseNet { .. } => format!("{figure}_xray_densenet"),
             Self::InceptionV3 { .. } => format!("{figure}_inception_v3"),
             Self::Dino { .. } => format!("{figure}_dino"),
+            Self::Radiomics { .. } => format!("{figure}_radiomics"),
         }
     }
 
@@ -126,6 +146,9 @@ impl Extractor {
         data_root: &Path,
         device: &Device,
     ) -> Result<Option<ForeignNetwork>, FolderError> {
+        if let Self::Radiomics { .. } = self {
+            return Ok(Some(ForeignNetwork::Radiomics));
+        }
         let Some(folder) = self.folder(data_root).transpose()? else { return Ok(None) };
         Ok(Some(match self {
             Self::InceptionV3 { resizing, .. } => {
@@ -141,7 +164,7 @@ impl Extractor {
                 let embedder = Embedder { network, input, device: device.clone() };
                 ForeignNetwork::Dino(Box::new(embedder))
             }
-            Self::Own | Self::XrayDenseNet { .. } => {
+            Self::Own | Self::Radiomics { .. } | Self::XrayDenseNet { .. } => {
                 ForeignNetwork::XrayDenseNet(Box::new(XrayDenseNet::from_folder(&folder, device)?))
             }
         }))
@@ -163,6 +186,9 @@ fn seen_by(
     Ok((config, input))
 }
 
+/// Raised when an image has other radiomics features.
+const RADIOMICS: u32 = 1;
+
 /// Operations that a network carries out before anybody looks whether a signal came: some seconds of two slow cores.
 const MOST_OPERATIONS: f64 = 4e11;
 
@@ -174,6 +200,8 @@ pub enum ForeignNetwork {
     InceptionV3(Box<InceptionV3Features>, Resizing),
     /// A vision transformer.
     Dino(Box<Embedder>),
+    /// None.
+    Radiomics,
 }
 
 impl ForeignNetwork {
@@ -188,6 +216,7 @@ impl ForeignNetwork {
             Self::Dino(embedder) => {
                 format!("vit-{}-at-{}", embedder.width(), embedder.input.side)
             }
+            Self::Radiomics => "radiomics".to_owned(),
         }
     }
 
@@ -197,6 +226,7 @@ impl ForeignNetwork {
             Self::XrayDenseNet(network) => network.config().num_features(),
             Self::InceptionV3(..) => InceptionV3Config::default().num_features(),
             Self::Dino(embedder) => embedder.width(),
+            Self::Radiomics => radiomics::NUM_FEATURES,
         }
     }
 
@@ -210,6 +240,7 @@ impl ForeignNetwork {
                 let operations = embedder.network.flops(side, side) as f64;
                 (MOST_OPERATIONS / operations).clamp(1.0, 16.0) as usize
             }
+            Self::Radiomics => 64,
         }
     }
 
@@ -222,6 +253,12 @@ impl ForeignNetwork {
             Self::InceptionV3(network, resizing) => {
                 let pixels = InceptionV3Features::preprocess(images, size, *resizing, device);
                 network.forward(pixels)
+            }
+            Self::Radiomics => {
+                let features = images.par_iter().flat_map_iter(|image| {
+                    radiomics::features(image, size).into_iter().map(|value| value as f32)
+                });
+                return Ok(features.collect());
             }
             Self::Dino(embedder) => return embedder.embed(images, size, images.len()),
         };

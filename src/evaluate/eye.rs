@@ -41,7 +41,11 @@ impl<'a> Eye<'a> {
             }
             Some(network) => {
                 let (hash, name) = (extractor.hash(root), network.name());
-                (Kind::Foreign(network), name, hash.context("a network has a folder")??)
+                (
+                    Kind::Foreign(network),
+                    name,
+                    hash.context("what is not the run's own has a hash")??,
+                )
             }
         };
         Self::new(kind, &name, &hash, evidence)

@@ -10,7 +10,7 @@ use super::subset;
 use super::words::{count, of, real_images};
 use crate::data::catalog::{PatientKey, Split};
 use crate::data::radiographs::Radiographs;
-use crate::metric::Features;
+use crate::metric::{Features, Standard};
 use crate::random::Stream;
 use crate::telemetry::Watch;
 use anyhow::Result;
@@ -27,6 +27,8 @@ pub(super) struct Sets {
     is_own: bool,
     /// Numbers per image.
     width: usize,
+    /// Generated images before they were scaled, and numbers per image; none where nothing is scaled.
+    raw: Option<(Vec<f32>, usize)>,
     /// Real images of some patients, then real images of others.
     real: Vec<f32>,
     /// How many of the real images come before those of other patients.
@@ -77,10 +79,24 @@ impl Sets {
         }
     }
 
-    /// The generated images.
-    pub(super) fn generated(&self, most: usize) -> (Features<'_>, &[usize]) {
-        let generated = Features::new(&self.generated, self.width).first(most);
-        (generated, &self.groups[..generated.len()])
+    /// At most `most` generated images as the network gives them, and from whom they are.
+    pub(super) fn raw(&self, most: usize) -> (Features<'_>, &[usize]) {
+        let (rows, width) = match &self.raw {
+            Some((rows, width)) => (rows, *width),
+            None => (&self.generated, self.width),
+        };
+        let rows = Features::new(rows, width).first(most);
+        (rows, &self.groups[..rows.len()])
+    }
+
+    /// What made the features, e.g. `dino:` and a hash.
+    pub(super) fn extractor(&self) -> &str {
+        &self.extractor
+    }
+
+    /// Generated images there are.
+    pub(super) fn num_available(&self) -> usize {
+        self.available[0]
     }
 
     /// What the report says of a comparison.
@@ -119,7 +135,8 @@ impl Sets {
         let generated: Vec<usize> = chosen.into_iter().map(|at| drawn[at]).collect();
 
         let watch = Watch::new("features", 0, (real.len() + generated.len()) as u64);
-        Ok(Self {
+        let mut sets = Self {
+            raw: None,
             extractor: eye.name.clone(),
             is_own: eye.is_own(),
             width: eye.width(),
@@ -132,7 +149,22 @@ impl Sets {
             split,
             strategy,
             available: [drawn.len(), images.len()],
-        })
+        };
+        if extractor.is_scaled() {
+            sets.scale();
+        }
+        Ok(sets)
+    }
+
+    /// Brings every feature to mean 0 and deviation 1 over the real images of the first side.
+    fn scale(&mut self) {
+        let rows = |values| Features::new(values, self.width);
+        let standard = Standard::of(rows(&self.real).first(self.first_side));
+        let width = standard.width().max(1);
+        let real = standard.apply(rows(&self.real));
+        let generated = standard.apply(rows(&self.generated));
+        self.raw = Some((std::mem::replace(&mut self.generated, generated), self.width));
+        (self.real, self.width) = (real, width);
     }
 }
 
@@ -246,6 +278,7 @@ mod tests {
     fn sets(first_side: usize, num_real: usize, num_generated: usize) -> Sets {
         let rows = |from: usize, count: usize| (from..from + count).map(|it| it as f32).collect();
         Sets {
+            raw: None,
             extractor: String::new(),
             is_own: true,
             width: 1,

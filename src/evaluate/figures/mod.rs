@@ -1,5 +1,6 @@
 //! The figures: a file each, with its settings, what is wrong with them, how it is measured, and what readers are told.
 
+mod copying;
 mod coverage;
 mod diversity;
 pub mod fidelity;
@@ -20,6 +21,7 @@ use anyhow::Result;
 use serde::{Deserialize, Serialize};
 use std::{fs, path::Path};
 
+pub use copying::DataCopying;
 pub use coverage::Coverage;
 pub use diversity::Diversity;
 pub use fidelity::ConditionFidelity;
@@ -46,6 +48,8 @@ pub enum Evaluation {
     Kernel(Kernel),
     /// Precision, recall, density and coverage, of the same sets.
     Coverage(Coverage),
+    /// Authenticity, and the test for data copying: are samples nearer to training images than held-out ones?
+    DataCopying(DataCopying),
     /// MS-SSIM between samples, and between as many training images: lower is more diverse.
     Diversity(Diversity),
     /// Whether an image drawn from E(x) shows x.
@@ -110,6 +114,7 @@ impl Evaluation {
             Self::Frechet(figure) => figure,
             Self::Kernel(figure) => figure,
             Self::Coverage(figure) => figure,
+            Self::DataCopying(figure) => figure,
             Self::Diversity(figure) => figure,
             Self::ConditionFidelity(figure) => figure,
             Self::NearestTrain(figure) => figure,
