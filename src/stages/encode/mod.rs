@@ -9,7 +9,7 @@ use crate::artifact::{self, Hasher, Lock};
 use crate::data::catalog::Split;
 use crate::data::latents::{Latents, Scale, key};
 use crate::data::radiographs::Radiographs;
-use crate::data::store::{Check, Store};
+use crate::data::store::{Check, Store, StoreError};
 use crate::interrupt::{self, Interrupted};
 use crate::telemetry::Watch;
 use anyhow::{Context, Result, ensure};
@@ -259,6 +259,13 @@ impl Run {
 }
 
 fn open(folder: &Path) -> Result<Arc<Store>> {
-    let store = Store::open(folder, Check::Hashes);
-    store.map(Arc::new).context("the store is damaged; remove its folder to make it again")
+    let opened = || -> Result<(Store, bool), StoreError> {
+        let store = Store::open(folder, Check::Sizes)?;
+        let is_whole = store.verify_while(|| !interrupt::requested())?;
+        Ok((store, is_whole))
+    };
+    let (store, is_whole) =
+        opened().context("the store is damaged; remove its folder to make it again")?;
+    // Reading all of it may take longer than whoever asks should wait.
+    if is_whole { Ok(Arc::new(store)) } else { Err(Interrupted.into()) }
 }
