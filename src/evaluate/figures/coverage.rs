@@ -1,6 +1,6 @@
 //! Precision, recall (Kynkäänniemi et al. 2019), density and coverage (Naeem et al. 2020).
 
-use super::{BETWEEN, Looks, MOST_IMAGES, Measure, at_least, of_strategy, part};
+use super::{BETWEEN, Looks, MOST_IMAGES, Measure, at_least, of_strategy, part, titled};
 use crate::evaluate::evidence::Evidence;
 use crate::evaluate::extractor::Extractor;
 use crate::evaluate::finding::{Finding, Meter, Tile};
@@ -150,7 +150,7 @@ impl Measure for Coverage {
         described.note(&mut finding);
         finding.tiles.push(Tile {
             rank: 5,
-            label: "Coverage".into(),
+            label: titled("Coverage", self.strategy),
             value: coverage.shown(percent),
             reason: coverage.reason(),
             beside: vec![

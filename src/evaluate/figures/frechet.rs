@@ -1,6 +1,6 @@
 //! Fréchet distance (Heusel et al. 2017) between generated and real images.
 
-use super::{Looks, MOST_IMAGES, Measure, of_strategy};
+use super::{Looks, MOST_IMAGES, Measure, of_strategy, titled};
 use crate::evaluate::evidence::Evidence;
 use crate::evaluate::extractor::Extractor;
 use crate::evaluate::finding::{Figure, Finding, Tile};
@@ -80,7 +80,7 @@ impl Measure for Frechet {
         described.note(&mut finding);
         finding.tiles.push(Tile {
             rank: 4,
-            label: "Fréchet distance".into(),
+            label: titled("Fréchet distance", self.strategy),
             value: value.shown(number),
             reason: value.reason(),
             beside: vec![("Real images of other patients".into(), floor.shown(number))],

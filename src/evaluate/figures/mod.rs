@@ -13,7 +13,7 @@ mod restoration;
 
 use super::evidence::Evidence;
 use super::extractor::Extractor;
-use super::finding::{Figure, Finding};
+use super::finding::{Figure, Finding, Text};
 use crate::artifact;
 use crate::faults::{demand, within};
 use crate::metric::{self, Refusal};
@@ -161,6 +161,11 @@ pub fn measure_all(evidence: &Evidence<'_>, partial: &Path) -> Result<Vec<Findin
 /// The section of a figure that looks at `strategy` alone.
 fn of_strategy(key: String, strategy: Option<usize>) -> String {
     strategy.map_or(key.clone(), |strategy| format!("{key}_strategy_{strategy}"))
+}
+
+/// The headline of a figure that looks at `strategy` alone.
+fn titled(name: &'static str, strategy: Option<usize>) -> Text {
+    strategy.map_or(name.into(), |strategy| format!("{name}, strategy {strategy}").into())
 }
 
 /// What readers are told of intervals.

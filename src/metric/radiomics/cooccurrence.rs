@@ -41,9 +41,11 @@ pub(super) fn features(levels: &Levels) -> [f64; NAMES.len()] {
 fn direction(levels: &Levels, by: (isize, isize)) -> [f64; NAMES.len()] {
     let size = levels.most;
     let mut counts = vec![0u32; size * size];
-    for (at, place) in levels.places().enumerate() {
-        if let Some(other) = levels.beside(place, by) {
-            let [i, j] = [at, other].map(|at| levels.values[at] as usize - 1);
+    let step = levels.step(by);
+    for at in levels.places() {
+        let other = levels.beside(at, step);
+        if other > 0 {
+            let [i, j] = [levels.values[at], other].map(|level| level as usize - 1);
             counts[i * size + j] += 1;
             counts[j * size + i] += 1;
         }

@@ -21,10 +21,11 @@ pub(super) const NAMES: [&str; 14] = [
 ];
 
 pub(super) fn features(levels: &Levels) -> [f64; NAMES.len()] {
-    let mut sizes = Sizes::default();
-    for (at, place) in levels.places().enumerate() {
+    let mut sizes = Sizes::new(levels.most);
+    let around = levels.around();
+    for at in levels.places() {
         let level = levels.values[at];
-        let equal = levels.neighbours(place).filter(|&other| levels.values[other] == level);
+        let equal = around.iter().filter(|&&step| levels.beside(at, step) == level);
         sizes.add(level, 1 + equal.count() as u32);
     }
     // Of every pixel one: the share of pixels is 1, and normalised non-uniformity of levels is the uniformity of first

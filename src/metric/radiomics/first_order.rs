@@ -51,7 +51,8 @@ pub(super) fn features(values: &[f64], levels: &Levels) -> [f64; NAMES.len()] {
         shape(moment(4), variance * variance),
         most,
         deviation(values),
-        middle,
+        // That of a subband is 0 but for rounding, which must not be a feature.
+        (middle * 1e9).round() / 1e9,
         percentile(0.5),
         least,
         most - least,

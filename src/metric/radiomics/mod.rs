@@ -68,7 +68,7 @@ pub fn features(pixels: &[f32], width: usize) -> Vec<f64> {
     all
 }
 
-/// An image in whole levels, the least of which is 1.
+/// An image in whole levels, the least of which is 1, with a frame of 0 around it.
 struct Levels {
     values: Vec<u32>,
     width: usize,
@@ -77,45 +77,59 @@ struct Levels {
     most: usize,
 }
 
-/// Neighbours that come later in reading order: right, and the three below.
+/// Neighbours that come later in reading order, as columns and rows: right, and the three below.
 const LATER: [(isize, isize); 4] = [(1, 0), (-1, 1), (0, 1), (1, 1)];
 
 impl Levels {
-    fn new(values: &[f64], width: usize) -> Self {
+    fn new(pixels: &[f64], width: usize) -> Self {
         let level = |value: f64| (value / BIN_WIDTH).floor();
-        let least = level(values.iter().copied().fold(f64::INFINITY, f64::min));
-        let values: Vec<u32> = values.iter().map(|&it| (level(it) - least) as u32 + 1).collect();
-        let most = values.iter().copied().max().unwrap_or(1) as usize;
-        Self { height: values.len() / width, width, values, most }
+        let least = level(pixels.iter().copied().fold(f64::INFINITY, f64::min));
+        let height = pixels.len() / width;
+        let mut levels = Self { values: Vec::new(), width, height, most: 0 };
+        levels.values = vec![0; levels.stride() * (height + 2)];
+        for (at, &pixel) in levels.places().zip(pixels) {
+            let level = (level(pixel) - least) as u32 + 1;
+            levels.values[at] = level;
+            levels.most = levels.most.max(level as usize);
+        }
+        levels
     }
 
+    /// Pixels, without the frame.
     fn len(&self) -> usize {
-        self.values.len()
+        self.width * self.height
     }
 
-    /// The index of the pixel `by` (columns, rows) away from that in `column` and `row`, if it is in the image.
-    fn beside(&self, [column, row]: [usize; 2], by: (isize, isize)) -> Option<usize> {
-        let column = column.checked_add_signed(by.0).filter(|&it| it < self.width)?;
-        let row = row.checked_add_signed(by.1).filter(|&it| it < self.height)?;
-        Some(row * self.width + column)
+    fn stride(&self) -> usize {
+        self.width + 2
     }
 
-    /// Column and row of every pixel, in reading order.
-    fn places(&self) -> impl Iterator<Item = [usize; 2]> + use<> {
-        let (width, height) = (self.width, self.height);
-        (0..height).flat_map(move |row| (0..width).map(move |column| [column, row]))
+    /// The indices of all pixels, in reading order.
+    fn places(&self) -> impl Iterator<Item = usize> + use<> {
+        let (stride, width) = (self.stride(), self.width);
+        (1..=self.height).flat_map(move |row| row * stride + 1..=row * stride + width)
     }
 
-    /// The up to eight neighbours of a pixel.
-    fn neighbours(&self, place: [usize; 2]) -> impl Iterator<Item = usize> + '_ {
-        let both = LATER.into_iter().flat_map(|(x, y)| [(x, y), (-x, -y)]);
-        both.filter_map(move |by| self.beside(place, by))
+    /// How far the pixel `by` columns and rows away is in `values`.
+    fn step(&self, (columns, rows): (isize, isize)) -> isize {
+        rows * self.stride() as isize + columns
+    }
+
+    /// How far the eight neighbours are.
+    fn around(&self) -> [isize; 8] {
+        let [a, b, c, d] = LATER.map(|by| self.step(by));
+        [a, -a, b, -b, c, -c, d, -d]
+    }
+
+    /// The level `step` away from a pixel; 0 outside.
+    fn beside(&self, at: usize, step: isize) -> u32 {
+        self.values[at.wrapping_add_signed(step)]
     }
 
     /// How often each level is there, from level 1.
     fn counts(&self) -> Vec<f64> {
         let mut counts = vec![0.0; self.most];
-        self.values.iter().for_each(|&level| counts[level as usize - 1] += 1.0);
+        self.places().for_each(|at| counts[self.values[at] as usize - 1] += 1.0);
         counts
     }
 }
@@ -169,7 +183,8 @@ mod tests {
         let gray: Vec<f64> = pixels.iter().map(|&it| (f64::from(it) * 255.0).round()).collect();
         for subband in wavelet::subbands(&gray, 32) {
             let levels = Levels::new(&subband, 32);
-            let flat = &levels.values[20 * 32..28 * 32];
+            let flat: Vec<u32> =
+                levels.places().skip(20 * 32).take(8 * 32).map(|at| levels.values[at]).collect();
             assert!(flat.iter().all(|level| *level == flat[0]));
         }
     }

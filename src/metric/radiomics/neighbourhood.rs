@@ -17,14 +17,17 @@ struct Tone {
 
 pub(super) fn features(levels: &Levels) -> [f64; NAMES.len()] {
     let mut differences = vec![0.0; levels.most];
-    for (at, place) in levels.places().enumerate() {
-        let (mut sum, mut count) = (0.0, 0.0);
-        for other in levels.neighbours(place) {
-            sum += f64::from(levels.values[other]);
-            count += 1.0;
+    let around = levels.around();
+    for at in levels.places() {
+        let (mut sum, mut count) = (0, 0);
+        for step in around {
+            let other = levels.beside(at, step);
+            sum += other;
+            count += u32::from(other > 0);
         }
         let level = levels.values[at];
-        differences[level as usize - 1] += (f64::from(level) - sum / count).abs();
+        let mean = f64::from(sum) / f64::from(count);
+        differences[level as usize - 1] += (f64::from(level) - mean).abs();
     }
     let num_pixels = levels.len() as f64;
     let tones: Vec<Tone> = levels

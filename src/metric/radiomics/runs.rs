@@ -34,17 +34,17 @@ pub(super) fn features(levels: &Levels) -> [f64; NAMES.len()] {
 
 /// Those that begin where the pixel before is another or none.
 fn runs(levels: &Levels, by: (isize, isize)) -> Sizes {
-    let mut sizes = Sizes::default();
-    for (at, place) in levels.places().enumerate() {
+    let mut sizes = Sizes::new(levels.most);
+    let step = levels.step(by);
+    for at in levels.places() {
         let level = levels.values[at];
-        let is_equal = |other: &usize| levels.values[*other] == level;
-        if levels.beside(place, (-by.0, -by.1)).is_some_and(|before| is_equal(&before)) {
+        if levels.beside(at, -step) == level {
             continue;
         }
-        let (mut length, mut last) = (1, place);
-        while let Some(next) = levels.beside(last, by).filter(is_equal) {
+        let (mut length, mut last) = (1, at);
+        while levels.beside(last, step) == level {
             length += 1;
-            last = [next % levels.width, next / levels.width];
+            last = last.wrapping_add_signed(step);
         }
         sizes.add(level, length);
     }

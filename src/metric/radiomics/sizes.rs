@@ -2,31 +2,55 @@
 
 use std::collections::BTreeMap;
 
+/// Sizes below this are most of them.
+const SMALL: usize = 33;
+
 /// How often each level comes in each size.
-#[derive(Default)]
-pub(super) struct Sizes(BTreeMap<(u32, u32), f64>);
+pub(super) struct Sizes {
+    /// Of each level from 1, how often it comes in each small size from 0.
+    small: Vec<u32>,
+    large: BTreeMap<(u32, u32), u32>,
+}
 
 impl Sizes {
+    /// None yet of `most` levels.
+    pub(super) fn new(most: usize) -> Self {
+        Self { small: vec![0; most * SMALL], large: BTreeMap::new() }
+    }
+
     pub(super) fn add(&mut self, level: u32, size: u32) {
-        *self.0.entry((level, size)).or_insert(0.0) += 1.0;
+        if (size as usize) < SMALL {
+            self.small[(level as usize - 1) * SMALL + size as usize] += 1;
+        } else {
+            *self.large.entry((level, size)).or_insert(0) += 1;
+        }
+    }
+
+    /// Level, size and how often, where ever.
+    fn all(&self) -> Vec<(f64, f64, f64)> {
+        let small = self
+            .small
+            .iter()
+            .enumerate()
+            .map(|(at, &times)| ((at / SMALL + 1) as u32, (at % SMALL) as u32, times));
+        let large = self.large.iter().map(|(&(level, size), &times)| (level, size, times));
+        let all = small.filter(|(.., times)| *times > 0).chain(large);
+        all.map(|(level, size, times)| (level.into(), size.into(), times.into())).collect()
     }
 
     /// Emphasis of the small and of the large, non-uniformity of levels and of sizes, each also normalised, pieces per
     /// pixel, variance of levels and of sizes, entropy, emphasis of the dark and of the bright, and of the small and
     /// dark, small and bright, large and dark, large and bright.
     pub(super) fn features(&self) -> [f64; 16] {
-        let count: f64 = self.0.values().sum();
+        let all = self.all();
+        let count: f64 = all.iter().map(|it| it.2).sum();
         let (mut by_level, mut by_size) = (BTreeMap::new(), BTreeMap::new());
-        for (&(level, size), &times) in &self.0 {
-            *by_level.entry(level).or_insert(0.0) += times;
-            *by_size.entry(size).or_insert(0.0) += times;
+        for &(level, size, times) in &all {
+            *by_level.entry(level as u32).or_insert(0.0) += times;
+            *by_size.entry(size as u32).or_insert(0.0) += times;
         }
         let over = |term: &dyn Fn(f64, f64) -> f64| -> f64 {
-            let terms = self.0.iter();
-            let sum: f64 = terms
-                .map(|(&(level, size), times)| times * term(f64::from(level), f64::from(size)))
-                .sum();
-            sum / count
+            all.iter().map(|&(level, size, times)| times * term(level, size)).sum::<f64>() / count
         };
         let squares = |by: &BTreeMap<u32, f64>| by.values().map(|it| it * it).sum::<f64>();
         let (of_levels, of_sizes) = (squares(&by_level), squares(&by_size));
@@ -41,7 +65,7 @@ impl Sizes {
             1.0 / mean_size,
             over(&|i, _| (i - mean_level).powi(2)),
             over(&|_, j| (j - mean_size).powi(2)),
-            super::entropy(self.0.values().map(|times| times / count)),
+            super::entropy(all.iter().map(|it| it.2 / count)),
             over(&|i, _| 1.0 / (i * i)),
             over(&|i, _| i * i),
             over(&|i, j| 1.0 / (i * i * j * j)),

@@ -29,7 +29,7 @@ pub(super) fn subbands(values: &[f64], width: usize) -> [Vec<f64>; 4] {
         let columns = along_rows(&transposed(rows, [width, height]), [height, width], &filter);
         let values = transposed(&columns, [height, width]);
         // Where nothing varies the sum is 0 but for rounding, which must not decide its level.
-        values.into_iter().map(|value| (value * 1e6).round() / 1e6).collect()
+        values.into_iter().map(|value| (value * 1e9).round() / 1e9).collect()
     })
 }
 

@@ -24,10 +24,10 @@ pub(super) const NAMES: [&str; 16] = [
 ];
 
 pub(super) fn features(levels: &Levels) -> [f64; NAMES.len()] {
-    let mut sizes = Sizes::default();
-    let mut is_seen = vec![false; levels.len()];
-    let mut open = Vec::new();
-    for start in 0..levels.len() {
+    let mut sizes = Sizes::new(levels.most);
+    let mut is_seen = vec![false; levels.values.len()];
+    let (around, mut open) = (levels.around(), Vec::new());
+    for start in levels.places() {
         if is_seen[start] {
             continue;
         }
@@ -36,7 +36,8 @@ pub(super) fn features(levels: &Levels) -> [f64; NAMES.len()] {
         open.push(start);
         while let Some(at) = open.pop() {
             size += 1;
-            for other in levels.neighbours([at % levels.width, at / levels.width]) {
+            for step in around {
+                let other = usize::wrapping_add_signed(at, step);
                 if !is_seen[other] && levels.values[other] == level {
                     is_seen[other] = true;
                     open.push(other);
