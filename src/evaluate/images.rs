@@ -18,7 +18,8 @@ use std::path::{Path, PathBuf};
 /// Images that networks see at once. Part of the meaning: which images share a batch decides rounding in the last bit.
 pub(super) const BATCH: usize = 16;
 
-/// Images that are read before networks see them: enough for many threads, and 128 MiB at 512 pixels.
+/// Images that are read before networks see them: enough for many threads, and 128 MiB at 512 pixels. Where they are
+/// read ahead, three times as many are in memory: those that are seen, those that wait, those that are read.
 pub(super) const READ_AHEAD: usize = 128;
 
 /// What `each` makes of the images at `indices`, in their order. Reads on all threads; none of the images stays in
