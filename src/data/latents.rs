@@ -2,6 +2,7 @@
 
 use super::catalog::Entry;
 use super::store::Store;
+use crate::interrupt::{self, Interrupted};
 use crate::random::{Draws, Permutation, Stream};
 use anyhow::{Context, Result};
 use rayon::prelude::*;
@@ -81,7 +82,10 @@ impl Latents {
             rows,
             scale: Arc::new(Scale { mean: Vec::new(), std: Vec::new() }),
         };
-        latents.scale = Arc::new(scale.unwrap_or_else(|| latents.measure()));
+        latents.scale = Arc::new(match scale {
+            Some(scale) => scale,
+            None => latents.measure()?,
+        });
         Ok(latents)
     }
 
@@ -133,12 +137,13 @@ impl Latents {
     }
 
     /// How the condition's numbers are spread.
-    pub fn token_statistics(&self) -> TokenStatistics {
+    /// Fails where a signal came first.
+    pub fn token_statistics(&self) -> Result<TokenStatistics, Interrupted> {
         let [num_tokens, width] = self.token_shape;
         let moments = self.moments(num_tokens * width, |index| {
             let squared = |value: f32| [f64::from(value), f64::from(value).powi(2)];
             self.tokens(index).into_iter().map(squared).collect()
-        });
+        })?;
         let mut statistics = TokenStatistics { mean: Vec::new(), std: Vec::new() };
         for token in moments.chunks(width) {
             let variance = token.iter().map(|(_, variance)| variance).sum::<f64>() / width as f64;
@@ -146,10 +151,10 @@ impl Latents {
             statistics.mean.extend(token.iter().map(|(mean, _)| *mean as f32));
             statistics.std.extend(token.iter().map(|(_, of_it)| (of_it + least).sqrt() as f32));
         }
-        statistics
+        Ok(statistics)
     }
 
-    fn measure(&self) -> Scale {
+    fn measure(&self) -> Result<Scale, Interrupted> {
         let [channels, height, width] = self.latent_shape;
         let area = height * width;
         let moments = self.moments(channels, |index| {
@@ -164,9 +169,9 @@ impl Latents {
                 sums.map(|sum| sum / area as f64)
             };
             mean.chunks(area).zip(logvar.chunks(area)).map(channel).collect()
-        });
+        })?;
         let (mean, variance): (Vec<f64>, Vec<f64>) = moments.into_iter().unzip();
-        Scale { mean, std: variance.into_iter().map(|it| it.max(1e-12).sqrt()).collect() }
+        Ok(Scale { mean, std: variance.into_iter().map(|it| it.max(1e-12).sqrt()).collect() })
     }
 
     /// Mean and variance of `count` numbers, whose first and second moments in a row `of_row` gives; over all rows or,
@@ -175,7 +180,7 @@ impl Latents {
         &self,
         count: usize,
         of_row: impl Fn(usize) -> Vec<[f64; 2]> + Sync,
-    ) -> Vec<(f64, f64)> {
+    ) -> Result<Vec<(f64, f64)>, Interrupted> {
         let order = Permutation::new(self.len() as u64, Stream::new(0, "latents/statistics"), 0);
         let mut rows: Vec<usize> =
             (0..self.len().min(MEASURED) as u64).map(|at| order.apply(at) as usize).collect();
@@ -183,6 +188,7 @@ impl Latents {
         let mut sums = vec![[0.0; 2]; count];
         // Summed in the order of the rows, so that threads change nothing.
         for batch in rows.chunks(256) {
+            interrupt::unless_requested()?;
             let found: Vec<Vec<[f64; 2]>> = batch.par_iter().map(|&row| of_row(row)).collect();
             for row in found {
                 for (sum, of_row) in sums.iter_mut().zip(row) {
@@ -195,7 +201,7 @@ impl Latents {
             let mean = first / rows;
             (mean, (second / rows - mean * mean).max(0.0))
         });
-        moments.collect()
+        Ok(moments.collect())
     }
 }
 

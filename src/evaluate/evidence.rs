@@ -1,9 +1,12 @@
 //! What figures look at.
 
 use super::extractor::Extractor;
+use super::eye::Eye;
 use super::figures::Evaluation;
 use super::images::Drawn;
 use super::sets::Sets;
+use super::shelf::Shelves;
+use crate::data::catalog::Split;
 use crate::data::latents::Latents;
 use crate::data::radiographs::Radiographs;
 use crate::models::autoencoder::Autoencoder;
@@ -33,6 +36,8 @@ pub struct Evidence<'a> {
     pub train: &'a Radiographs,
     /// Validation images that are in the store.
     pub valid: &'a Radiographs,
+    /// Test images that are in the store.
+    pub test: &'a Radiographs,
     /// Their rows, in the same order: of the training and of the validation split.
     pub latents: [&'a Latents; 2],
     /// What the sample stage has drawn.
@@ -47,23 +52,52 @@ pub struct Evidence<'a> {
     pub generator: &'a Generator<'a>,
     /// What the denoiser's training recorded.
     pub records: &'a [Record],
+    /// What networks made of images before.
+    pub shelves: &'a Shelves,
     /// What was seen so far.
-    pub sets: Cache,
+    pub sets: Cache<'a>,
 }
 
-/// Images through each extractor, once.
+/// Images through each extractor, once; and the network that was opened last.
 #[derive(Default)]
-pub struct Cache(RefCell<BTreeMap<Extractor, Rc<Sets>>>);
+pub struct Cache<'a> {
+    sets: RefCell<BTreeMap<(Extractor, Option<usize>), Rc<Sets>>>,
+    eye: RefCell<Option<(Extractor, Rc<Eye<'a>>)>>,
+}
 
-impl Evidence<'_> {
-    /// Real and generated images through `extractor`. Fails where a signal came first.
-    pub(super) fn sets(&self, extractor: &Extractor) -> Result<Rc<Sets>> {
-        if let Some(sets) = self.sets.0.borrow().get(extractor) {
+impl<'a> Evidence<'a> {
+    /// Generated images, those of the sample stage's `strategy` if there is one, and real ones of their split through
+    /// `extractor`. Fails where a signal came first.
+    pub(super) fn sets(&self, extractor: &Extractor, strategy: Option<usize>) -> Result<Rc<Sets>> {
+        let key = (extractor.clone(), strategy);
+        if let Some(sets) = self.sets.sets.borrow().get(&key) {
             return Ok(sets.clone());
         }
-        let sets = Rc::new(Sets::of(extractor, self)?);
-        self.sets.0.borrow_mut().insert(extractor.clone(), sets.clone());
+        let sets = Rc::new(Sets::of(extractor, strategy, self)?);
+        self.sets.sets.borrow_mut().insert(key, sets.clone());
         Ok(sets)
+    }
+
+    /// The network that `extractor` names. There is one at a time.
+    pub(super) fn eye(&self, extractor: &Extractor) -> Result<Rc<Eye<'a>>> {
+        if let Some((open, eye)) = &*self.sets.eye.borrow()
+            && open == extractor
+        {
+            return Ok(eye.clone());
+        }
+        self.sets.eye.replace(None);
+        let eye = Rc::new(Eye::open(extractor, self)?);
+        self.sets.eye.replace(Some((extractor.clone(), eye.clone())));
+        Ok(eye)
+    }
+
+    /// The real images of `split`.
+    pub(super) fn images(&self, split: Split) -> &'a Radiographs {
+        match split {
+            Split::Train => self.train,
+            Split::Valid => self.valid,
+            Split::Test => self.test,
+        }
     }
 
     /// The most images on a side that any figure wants to see through `extractor`.

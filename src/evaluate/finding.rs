@@ -15,6 +15,13 @@ pub(super) type Text = Cow<'static, str>;
 pub enum Figure {
     /// A finite number.
     Known(f64),
+    /// A finite number, and between which it lies with 95 % confidence for the patients that were looked at.
+    Between {
+        /// The number.
+        value: f64,
+        /// Least and most.
+        interval: [f64; 2],
+    },
     /// Why the number could not be computed honestly, as one sentence.
     Missing(String),
 }
@@ -23,8 +30,26 @@ impl Figure {
     /// The number, if there is one.
     pub fn value(&self) -> Option<f64> {
         match self {
-            Self::Known(value) => Some(*value),
+            Self::Known(value) | Self::Between { value, .. } => Some(*value),
             Self::Missing(_) => None,
+        }
+    }
+
+    /// Between which values it lies, if that is known.
+    pub fn interval(&self) -> Option<[f64; 2]> {
+        match self {
+            Self::Between { interval, .. } => Some(*interval),
+            Self::Known(_) | Self::Missing(_) => None,
+        }
+    }
+
+    /// The same number between the ends of `interval`, if there are any.
+    pub fn within(self, interval: Option<[f64; 2]>) -> Self {
+        match (self, interval) {
+            (Self::Known(value), Some(interval)) if interval.iter().all(|end| end.is_finite()) => {
+                Self::Between { value, interval }
+            }
+            (figure, _) => figure,
         }
     }
 
@@ -160,10 +185,19 @@ impl Figure {
         self.value().map_or("–".to_owned(), format)
     }
 
+    /// The number in words and between which it lies, or a dash.
+    pub(super) fn shown_between(&self, format: impl Fn(f64) -> String) -> String {
+        let value = self.shown(&format);
+        match self.interval() {
+            Some([low, high]) => format!("{value} [{}, {}]", format(low), format(high)),
+            None => value,
+        }
+    }
+
     /// Why there is no number.
     pub(super) fn reason(&self) -> Option<String> {
         match self {
-            Self::Known(_) => None,
+            Self::Known(_) | Self::Between { .. } => None,
             Self::Missing(reason) => Some(reason.clone()),
         }
     }
@@ -183,7 +217,7 @@ impl Finding {
         name: &'static str,
         definition: impl Into<String>,
     ) {
-        let (value, definition) = (figure.shown(format), definition.into());
+        let (value, definition) = (figure.shown_between(format), definition.into());
         self.entries.push(Entry {
             key: key.into(),
             value: Found::Figure(figure.clone()),
@@ -220,7 +254,7 @@ impl Finding {
     }
 
     /// The section. A figure that is missing is `null`, with `<key>_reason` beside it (`reason`, where the key is
-    /// `value`).
+    /// `value`); one that lies between two numbers has those beside it as `<key>_interval` (`interval`).
     pub(super) fn json(&self) -> Value {
         let mut section = Map::new();
         for Entry { key, value, .. } in &self.entries {
@@ -232,14 +266,18 @@ impl Finding {
             }
             match value {
                 Found::Other(value) => drop(place.insert(name.to_owned(), value.clone())),
-                Found::Figure(Figure::Known(value)) => {
-                    place.insert(name.to_owned(), json!(value));
-                }
-                Found::Figure(Figure::Missing(reason)) => {
-                    place.insert(name.to_owned(), Value::Null);
-                    let beside =
-                        if name == "value" { "reason".into() } else { format!("{name}_reason") };
-                    place.insert(beside, json!(reason));
+                Found::Figure(figure) => {
+                    place.insert(name.to_owned(), json!(figure.value()));
+                    let beside = |what: &str| match name {
+                        "value" => what.to_owned(),
+                        _ => format!("{name}_{what}"),
+                    };
+                    if let Some(reason) = figure.reason() {
+                        place.insert(beside("reason"), json!(reason));
+                    }
+                    if let Some(interval) = figure.interval() {
+                        place.insert(beside("interval"), json!(interval));
+                    }
                 }
             }
         }
@@ -280,11 +318,16 @@ mod tests {
         );
         finding.figure("value", &Figure::missing("why"), |it| it.to_string(), "Value", "");
         finding.taken("images", Taken::new(3, 4));
+        let between = Figure::Known(0.5).within(Some([0.25, 0.75]));
+        finding.figure("share", &between, |it| it.to_string(), "Share", "");
+        let unknown = Figure::missing("why").within(Some([0.0, 1.0]));
+        assert_eq!(unknown, Figure::missing("why"));
         let expected = json!({
             "first": 2.0, "of": {"last": null, "last_reason": "none"}, "value": null, "reason": "why",
-            "images_available": 4, "images": 3,
+            "images_available": 4, "images": 3, "share": 0.5, "share_interval": [0.25, 0.75],
         });
         assert_eq!(finding.json(), expected);
         assert_eq!(finding.entries[1].words.as_ref().unwrap().value, "–");
+        assert_eq!(finding.entries[5].words.as_ref().unwrap().value, "0.5 [0.25, 0.75]");
     }
 }

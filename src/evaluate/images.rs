@@ -1,21 +1,25 @@
 //! Images for figures: real ones read on all threads, drawn ones with what they came from.
 
 use super::figures::fidelity::THUMBNAIL;
-use crate::data::catalog::Entry;
+use super::shelf::Key;
+use crate::data::catalog::{Entry, Split};
 use crate::data::image::{Rect, Square};
 use crate::data::latents;
 use crate::data::radiographs::Radiographs;
 use crate::metric::{self, Area};
+use crate::sample::manifold::Strategy;
 use crate::sample::stage::{self, SampleRow};
-use anyhow::Result;
+use anyhow::{Context, Result, ensure};
 use rayon::prelude::*;
 use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Images that networks see at once. Part of the meaning: which images share a batch decides rounding in the last bit.
 pub(super) const BATCH: usize = 16;
 
-/// Images that are read before networks see them: enough for many threads, and 128 MiB at 512 pixels.
+/// Images that are read before networks see them: enough for many threads, and 128 MiB at 512 pixels. Where they are
+/// read ahead, three times as many are in memory: those that are seen, those that wait, those that are read.
 pub(super) const READ_AHEAD: usize = 128;
 
 /// What `each` makes of the images at `indices`, in their order. Reads on all threads; none of the images stays in
@@ -36,22 +40,72 @@ pub(super) fn map_images<T: Send>(
 pub struct Drawn {
     folder: PathBuf,
     rows: Vec<SampleRow>,
+    /// Where the images of each strategy end.
+    ends: Vec<usize>,
+    /// Where the images of each strategy come from.
+    splits: Vec<Split>,
 }
 
 impl Drawn {
     /// None of them.
     pub fn nothing() -> Self {
-        Self { folder: PathBuf::new(), rows: Vec::new() }
+        Self { folder: PathBuf::new(), rows: Vec::new(), ends: Vec::new(), splits: Vec::new() }
     }
 
-    /// Those of the table in `folder`.
-    pub fn open(folder: &Path) -> Result<Self> {
-        Ok(Self { folder: folder.to_owned(), rows: stage::read_table(folder)? })
+    /// Those of the table in `folder`, which `strategies` have filled one after the other.
+    pub fn open(folder: &Path, strategies: &[Strategy]) -> Result<Self> {
+        let rows = stage::read_table(folder)?;
+        let ends: Vec<usize> = strategies
+            .iter()
+            .scan(0, |end, strategy| {
+                *end += strategy.images();
+                Some(*end)
+            })
+            .collect();
+        let expected = ends.last().copied().unwrap_or(0);
+        ensure!(
+            rows.len() == expected,
+            "{} names {} images; expected {expected}",
+            folder.join(stage::TABLE).display(),
+            rows.len()
+        );
+        let splits = strategies.iter().map(Strategy::split).collect();
+        Ok(Self { folder: folder.to_owned(), rows, ends, splits })
     }
 
     /// Images.
     pub(super) fn len(&self) -> usize {
         self.rows.len()
+    }
+
+    /// The images of `strategy`, or all that start from training images.
+    pub(super) fn chosen(&self, strategy: Option<usize>) -> Vec<usize> {
+        let is_chosen = |at: usize| match strategy {
+            Some(strategy) => at == strategy,
+            None => self.splits[at] == Split::Train,
+        };
+        let starts = std::iter::once(0).chain(self.ends.iter().copied());
+        let ranges = starts.zip(&self.ends).enumerate().filter(|(at, _)| is_chosen(*at));
+        ranges.flat_map(|(_, (start, &end))| start..end).collect()
+    }
+
+    /// Where the images come from that [`chosen`](Self::chosen) chooses.
+    pub(super) fn split(&self, strategy: Option<usize>) -> Split {
+        let split = strategy.and_then(|strategy| self.splits.get(strategy));
+        split.copied().unwrap_or(Split::Train)
+    }
+
+    /// From whom the image at `index` is: a number that its first source's patient has here only.
+    pub(super) fn group(&self, index: usize) -> usize {
+        self.rows[index].patient_group
+    }
+
+    /// The hash of the file of the image at `index`. Fails where a signal came first.
+    pub(super) fn hash(&self, index: usize) -> Result<Key> {
+        metric::unless_stopped()?;
+        let path = self.folder.join(&self.rows[index].file);
+        let bytes = fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
+        Ok(*blake3::hash(&bytes).as_bytes())
     }
 
     /// The image at `index`, in [0, 1]. Fails where a signal came first.
@@ -63,7 +117,12 @@ impl Drawn {
     /// For each image at `indices`, what none of its sources among `entries` pads in a thumbnail of a square of `size`:
     /// the condition tells a square with its bars, and so what is drawn has them. The whole thumbnail where no source
     /// is among them.
-    pub(super) fn contents(&self, indices: &[usize], entries: &[Entry], size: usize) -> Vec<Area> {
+    pub(super) fn contents<'e>(
+        &self,
+        indices: &[usize],
+        entries: impl IntoIterator<Item = &'e Entry>,
+        size: usize,
+    ) -> Vec<Area> {
         let keys = |&at: &usize| {
             let SampleRow { source, source_2, .. } = &self.rows[at];
             let keys = [Some(source), source_2.as_ref()].into_iter().flatten();
@@ -71,7 +130,7 @@ impl Drawn {
         };
         let wanted: BTreeSet<u64> = indices.iter().flat_map(keys).collect();
         let areas: BTreeMap<u64, Area> = entries
-            .iter()
+            .into_iter()
             .map(|entry| (latents::key(entry) as u64, entry))
             .filter(|(key, _)| wanted.contains(key))
             .map(|(key, entry)| {

@@ -5,9 +5,11 @@ pub mod figures;
 pub mod report;
 
 mod evidence;
+mod eye;
 mod finding;
 mod images;
 mod sets;
+mod shelf;
 mod subset;
 mod words;
 
@@ -15,3 +17,4 @@ pub use evidence::{Cache, Evidence};
 pub use figures::{Evaluation, measure_all};
 pub use finding::{Figure, Finding, Taken};
 pub use images::Drawn;
+pub use shelf::Shelves;

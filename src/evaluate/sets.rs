@@ -1,28 +1,23 @@
 //! Real and generated images as each network sees them that measures a distance between the two sets.
 
 use super::evidence::Evidence;
-use super::extractor::{Extractor, ForeignNetwork};
+use super::extractor::Extractor;
+use super::eye::Eye;
 use super::finding::{Finding, Taken};
-use super::images::{self, READ_AHEAD, map_images};
+use super::images::{Drawn, map_images};
+use super::shelf::Key;
 use super::subset;
-use super::words::{count, of};
-use crate::data::catalog::PatientKey;
-use crate::metric::{self, Features};
-use crate::models::encoder::Embedder;
+use super::words::{count, of, real_images};
+use crate::data::catalog::{PatientKey, Split};
+use crate::data::radiographs::Radiographs;
+use crate::metric::{Features, Standard};
 use crate::random::Stream;
 use crate::telemetry::Watch;
-use anyhow::{Context, Result};
-use burn::tensor::Device;
+use anyhow::Result;
 use rayon::prelude::*;
 
 /// The table of a report in which figures of sets stand.
 pub(super) const TITLE: &str = "Generated and real images as sets";
-
-/// Images that a foreign network sees at once: those for 299 × 299 pixels keep large maps.
-const BATCH: usize = 8;
-
-/// Digits of a weights file's hash in a report.
-const DIGITS: usize = 12;
 
 /// Two sets of images through one network, row after row.
 pub(super) struct Sets {
@@ -32,11 +27,21 @@ pub(super) struct Sets {
     is_own: bool,
     /// Numbers per image.
     width: usize,
+    /// Generated images before they were scaled, and numbers per image; none where nothing is scaled.
+    raw: Option<(Vec<f32>, usize)>,
     /// Real images of some patients, then real images of others.
     real: Vec<f32>,
     /// How many of the real images come before those of other patients.
     first_side: usize,
     generated: Vec<f32>,
+    /// Whose each real image is, in their order.
+    patients: Vec<PatientKey>,
+    /// From whom each generated image is, in their order.
+    groups: Vec<usize>,
+    /// Where the real images are from.
+    split: Split,
+    /// The only strategy that the generated images are of.
+    strategy: Option<usize>,
     /// How many images there are, generated and real.
     available: [usize; 2],
 }
@@ -47,6 +52,10 @@ pub(super) struct Compared<'a> {
     pub(super) generated: Features<'a>,
     /// Real images of some patients and of others; on each side as many as above, if there are as many.
     pub(super) real_vs_real: [Features<'a>; 2],
+    /// Whose each real image is.
+    pub(super) patients: &'a [PatientKey],
+    /// From whom each generated image is.
+    pub(super) groups: &'a [usize],
 }
 
 impl Sets {
@@ -65,7 +74,29 @@ impl Sets {
             real: real.first(count),
             generated: generated.first(count),
             real_vs_real: sides.map(|side| side.first(fewest)),
+            patients: &self.patients[..count],
+            groups: &self.groups[..count],
         }
+    }
+
+    /// At most `most` generated images as the network gives them, and from whom they are.
+    pub(super) fn raw(&self, most: usize) -> (Features<'_>, &[usize]) {
+        let (rows, width) = match &self.raw {
+            Some((rows, width)) => (rows, *width),
+            None => (&self.generated, self.width),
+        };
+        let rows = Features::new(rows, width).first(most);
+        (rows, &self.groups[..rows.len()])
+    }
+
+    /// What made the features, e.g. `dino:` and a hash.
+    pub(super) fn extractor(&self) -> &str {
+        &self.extractor
+    }
+
+    /// Generated images there are.
+    pub(super) fn num_available(&self) -> usize {
+        self.available[0]
     }
 
     /// What the report says of a comparison.
@@ -74,48 +105,91 @@ impl Sets {
         Described {
             extractor: self.extractor.clone(),
             is_own: self.is_own,
+            split: self.split,
+            strategy: self.strategy,
             samples: Taken::new(compared.generated.len(), num_generated),
             images: Taken::new(compared.real.len(), num_real),
             real_vs_real: compared.real_vs_real[0].len() as u64,
         }
     }
 
-    /// The sets of `evidence` through `extractor`. Fails where a signal came first.
-    pub(super) fn of(extractor: &Extractor, evidence: &Evidence<'_>) -> Result<Self> {
-        let Evidence { train, samples, device, seed, .. } = *evidence;
-        let eye = Eye::open(extractor, evidence)?;
-        let most = evidence.most_images(extractor).min(samples.len());
-        let patients: Vec<PatientKey> = train.entries().iter().map(|it| it.patient).collect();
+    /// The sets of `evidence` through `extractor`: of the samples of `strategy`, or of all that start from training
+    /// images. Fails where a signal came first.
+    pub(super) fn of(
+        extractor: &Extractor,
+        strategy: Option<usize>,
+        evidence: &Evidence<'_>,
+    ) -> Result<Self> {
+        let Evidence { samples, seed, .. } = *evidence;
+        let eye = evidence.eye(extractor)?;
+        let drawn = samples.chosen(strategy);
+        let split = samples.split(strategy);
+        let images = evidence.images(split);
+        let most = evidence.most_images(extractor).min(drawn.len());
+        let patients: Vec<PatientKey> = images.entries().iter().map(|it| it.patient).collect();
         let stream = |name| Stream::new(seed, name);
         let [mut real, second] = subset::apart(&patients, stream("evaluate/real"), most);
         let first_side = real.len();
         real.extend(second);
-        let generated = subset::shuffled(stream("evaluate/generated"), samples.len(), most);
+        let chosen = subset::shuffled(stream("evaluate/generated"), drawn.len(), most);
+        let generated: Vec<usize> = chosen.into_iter().map(|at| drawn[at]).collect();
 
         let watch = Watch::new("features", 0, (real.len() + generated.len()) as u64);
         let mut sets = Self {
+            raw: None,
             extractor: eye.name.clone(),
-            is_own: matches!(eye.kind, Kind::Own(_)),
+            is_own: eye.is_own(),
             width: eye.width(),
-            real: Vec::new(),
-            first_side,
-            generated: Vec::new(),
-            available: [samples.len(), train.len()],
-        };
-        for batch in real.chunks(READ_AHEAD) {
             // Generated images have been through files of 8 bits; the difference must not tell.
-            let images = map_images(train, batch, |square| eight_bits(&square.pixels))?;
-            sets.real.extend(eye.embed(&images, train.size(), device)?);
-            watch.advance(batch.len() as u64)?;
-        }
-        for batch in generated.chunks(READ_AHEAD) {
-            let images: Vec<Vec<f32>> =
-                batch.par_iter().map(|&at| samples.pixels(at)).collect::<Result<_>>()?;
-            sets.generated.extend(eye.embed(&images, train.size(), device)?);
-            watch.advance(batch.len() as u64)?;
+            real: of_real(&eye, images, &real, eight_bits, &watch)?,
+            first_side,
+            generated: of_drawn(&eye, samples, &generated, &watch)?,
+            patients: real.iter().map(|&at| patients[at]).collect(),
+            groups: generated.iter().map(|&at| samples.group(at)).collect(),
+            split,
+            strategy,
+            available: [drawn.len(), images.len()],
+        };
+        if extractor.is_scaled() {
+            sets.scale();
         }
         Ok(sets)
     }
+
+    /// Brings every feature to mean 0 and deviation 1 over the real images of the first side.
+    fn scale(&mut self) {
+        let rows = |values| Features::new(values, self.width);
+        let standard = Standard::of(rows(&self.real).first(self.first_side));
+        let width = standard.width().max(1);
+        let real = standard.apply(rows(&self.real));
+        let generated = standard.apply(rows(&self.generated));
+        self.raw = Some((std::mem::replace(&mut self.generated, generated), self.width));
+        (self.real, self.width) = (real, width);
+    }
+}
+
+/// Features of the real images at `indices`, `prepared`, row after row. Fails where a signal came first.
+pub(super) fn of_real(
+    eye: &Eye<'_>,
+    images: &Radiographs,
+    indices: &[usize],
+    prepared: impl Fn(&[f32]) -> Vec<f32> + Sync,
+    watch: &Watch,
+) -> Result<Vec<f32>> {
+    let keys: Vec<Key> = indices.iter().map(|&at| images.entries()[at].hash).collect();
+    let read = |places: &[usize]| {
+        let indices: Vec<usize> = places.iter().map(|&place| indices[place]).collect();
+        map_images(images, &indices, |square| prepared(&square.pixels))
+    };
+    eye.see(&keys, read, watch)
+}
+
+/// Features of the generated images at `indices`, row after row. Fails where a signal came first.
+fn of_drawn(eye: &Eye<'_>, samples: &Drawn, indices: &[usize], watch: &Watch) -> Result<Vec<f32>> {
+    let keys: Vec<Key> = indices.par_iter().map(|&at| samples.hash(at)).collect::<Result<_>>()?;
+    let read =
+        |places: &[usize]| places.par_iter().map(|&place| samples.pixels(indices[place])).collect();
+    eye.see(&keys, read, watch)
 }
 
 /// What a figure says of the sets that it compares.
@@ -125,9 +199,11 @@ pub(super) struct Described {
     extractor: String,
     /// True when the extractor is the run's own encoder, which then judges itself.
     is_own: bool,
+    split: Split,
+    strategy: Option<usize>,
     samples: Taken,
     images: Taken,
-    /// Training images on each side of a comparison of real images with real ones, of other patients.
+    /// Real images on each side of a comparison of real images with real ones, of other patients.
     real_vs_real: u64,
 }
 
@@ -137,6 +213,10 @@ impl Described {
         finding.other("real_vs_real_images", self.real_vs_real);
         finding.other("extractor", self.extractor.clone());
         finding.other("self_referential", self.is_own);
+        finding.other("split", self.split.name());
+        if let Some(strategy) = self.strategy {
+            finding.other("strategy", strategy as u64);
+        }
         finding.taken("samples", self.samples);
         finding.taken("images", self.images);
     }
@@ -144,18 +224,22 @@ impl Described {
     /// What is compared, and what sees it.
     pub(super) fn compared(&self) -> String {
         let is_own = if self.is_own { ", this run's own encoder" } else { "" };
+        let drawn = match self.strategy {
+            Some(strategy) => &*format!("generated images of strategy {strategy}"),
+            None => "generated images",
+        };
         format!(
             "{} and {} (features: {}{is_own})",
-            of(self.samples, "generated images"),
-            of(self.images, "training images"),
+            of(self.samples, drawn),
+            of(self.images, real_images(self.split)),
             self.extractor,
         )
     }
 
     /// What stands beside it.
     pub(super) fn floor(&self) -> String {
-        let images = count(self.real_vs_real);
-        format!("between {images} training images and {images} of other patients")
+        let (images, real) = (count(self.real_vs_real), real_images(self.split));
+        format!("between {images} {real} and {images} of other patients")
     }
 
     /// What a judge of itself must say.
@@ -167,75 +251,8 @@ impl Described {
     }
 }
 
-/// A network that sees images, and what reports call it.
-struct Eye<'a> {
-    name: String,
-    kind: Kind<'a>,
-}
-
-enum Kind<'a> {
-    Own(&'a Embedder),
-    Foreign(ForeignNetwork),
-}
-
-impl<'a> Eye<'a> {
-    fn open(extractor: &Extractor, evidence: &Evidence<'a>) -> Result<Self> {
-        let root = evidence.data_root;
-        Ok(match extractor.open(root, evidence.device)? {
-            None => {
-                let (encoder, hash) = evidence.encoder;
-                Self { name: format!("dino:{}", &hash[..DIGITS]), kind: Kind::Own(encoder) }
-            }
-            Some(network) => {
-                let folder = extractor.folder(root).context("a network has a folder")??;
-                let hash = folder.hash()?;
-                let name = format!("{}:{}", network.name(), &hash[..DIGITS]);
-                Self { name, kind: Kind::Foreign(network) }
-            }
-        })
-    }
-
-    fn width(&self) -> usize {
-        match &self.kind {
-            Kind::Own(encoder) => encoder.width(),
-            Kind::Foreign(network) => network.num_features(),
-        }
-    }
-
-    /// Features of `images`, row after row. Fails where a signal came first.
-    fn embed(&self, images: &[Vec<f32>], size: usize, device: &Device) -> Result<Vec<f32>> {
-        match &self.kind {
-            Kind::Own(encoder) => embedded(encoder, images, size),
-            Kind::Foreign(network) => {
-                in_batches(images, BATCH, |batch| network.embed(batch, size, device))
-            }
-        }
-    }
-}
-
-/// Class embeddings of `images`, row after row. Fails where a signal came first.
-pub(super) fn embedded(encoder: &Embedder, pixels: &[Vec<f32>], size: usize) -> Result<Vec<f32>> {
-    let batch_size = images::BATCH;
-    in_batches(pixels, batch_size, |batch| encoder.embed(batch, size, batch_size))
-}
-
-/// What `embed` makes of `images`, `batch_size` at a time. Fails where a signal came first.
-fn in_batches(
-    images: &[Vec<f32>],
-    batch_size: usize,
-    embed: impl Fn(&[&[f32]]) -> Result<Vec<f32>>,
-) -> Result<Vec<f32>> {
-    let mut features = Vec::new();
-    for batch in images.chunks(batch_size) {
-        metric::unless_stopped()?;
-        let batch: Vec<&[f32]> = batch.iter().map(Vec::as_slice).collect();
-        features.extend(embed(&batch)?);
-    }
-    Ok(features)
-}
-
 /// As a file of 8 bits keeps pixels in [0, 1].
-fn eight_bits(pixels: &[f32]) -> Vec<f32> {
+pub(super) fn eight_bits(pixels: &[f32]) -> Vec<f32> {
     pixels.iter().map(|pixel| (pixel.clamp(0.0, 1.0) * 255.0).round() / 255.0).collect()
 }
 
@@ -261,12 +278,17 @@ mod tests {
     fn sets(first_side: usize, num_real: usize, num_generated: usize) -> Sets {
         let rows = |from: usize, count: usize| (from..from + count).map(|it| it as f32).collect();
         Sets {
+            raw: None,
             extractor: String::new(),
             is_own: true,
             width: 1,
             real: rows(0, num_real),
             first_side,
             generated: rows(1000, num_generated),
+            patients: (0..num_real).map(|it| PatientKey([it as u8; 16])).collect(),
+            groups: (0..num_generated).collect(),
+            split: Split::Train,
+            strategy: None,
             available: [500, 2000],
         }
     }
@@ -275,9 +297,11 @@ mod tests {
     fn both_comparisons_are_of_one_size_where_there_are_images_enough() {
         let sets = sets(100, 200, 100);
         for most in [1, 60, 100, 10_000] {
-            let Compared { real, generated, real_vs_real: [a, b] } = sets.compared(most);
+            let Compared { real, generated, real_vs_real: [a, b], patients, groups } =
+                sets.compared(most);
             let count = most.min(100);
             assert_eq!([real, generated, a, b].map(|set| set.len()), [count; 4]);
+            assert_eq!([patients.len(), groups.len()], [count; 2]);
             assert_eq!((real.row(0), generated.row(0)), (a.row(0), &[1000.0][..]));
             assert!(b.rows().all(|row| row[0] >= 100.0), "of the second side");
         }

@@ -1,6 +1,7 @@
 //! Numbers as a reader likes them.
 
 use super::Taken;
+use crate::data::catalog::Split;
 
 /// Three significant digits, more only before the point: `0.240`, `27.1`, `5000`, `4.12e-5`.
 pub(super) fn number(value: f64) -> String {
@@ -48,6 +49,15 @@ pub(super) fn of(taken: Taken, what: &str) -> String {
     match used == available {
         true => format!("all {} {what}", count(used)),
         false => format!("{} of {} {what}", count(used), count(available)),
+    }
+}
+
+/// What the real images of `split` are called.
+pub(super) fn real_images(split: Split) -> &'static str {
+    match split {
+        Split::Train => "training images",
+        Split::Valid => "validation images",
+        Split::Test => "test images",
     }
 }
 

@@ -17,6 +17,40 @@ pub struct KnnAccuracy {
     pub labels: Vec<Option<f64>>,
 }
 
+/// What an image's nearest neighbours said of it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Told<'a> {
+    labels: Labels<'a>,
+    /// Of each label, what was said of each image.
+    predictions: Vec<Vec<Option<bool>>>,
+}
+
+impl Told<'_> {
+    /// How often it was right, every image being there once or, if given, as often as `counts` has it. None where no
+    /// label can be judged.
+    pub fn accuracy(&self, counts: Option<&[u32]>) -> Option<KnnAccuracy> {
+        let labels: Vec<Option<f64>> = self
+            .labels
+            .iter()
+            .zip(&self.predictions)
+            .map(|(known, said)| balanced_accuracy(known, said, counts))
+            .collect();
+        let judged: Vec<f64> = labels.iter().flatten().copied().collect();
+        let mean = judged.iter().sum::<f64>() / judged.len() as f64;
+        (!judged.is_empty()).then_some(KnnAccuracy { mean, labels })
+    }
+}
+
+/// [`told_leave_group_out`], and how often it was right.
+pub fn accuracy_leave_group_out<G: Ord>(
+    features: Features,
+    labels: Labels,
+    groups: &[G],
+    k: usize,
+) -> Result<KnnAccuracy, Refusal> {
+    told_leave_group_out(features, labels, groups, k)?.accuracy(None).ok_or(Refusal::NoLabel)
+}
+
 /// Predicts each image's labels from its `k` nearest images of other `groups` (patients, say), by cosine after
 /// subtracting the mean: an image's own group, which shares its labels for other reasons than likeness, has no
 /// vote.
@@ -25,12 +59,12 @@ pub struct KnnAccuracy {
 /// than among all of those, a tie goes the way of the nearest. Balanced accuracy is the mean of the accuracies
 /// where the label is present and where it is absent. Labels that [`check_labels`] would refuse are left out;
 /// refuses when none is left.
-pub fn accuracy_leave_group_out<G: Ord>(
+pub fn told_leave_group_out<'a, G: Ord>(
     features: Features,
-    labels: Labels,
+    labels: Labels<'a>,
     groups: &[G],
     k: usize,
-) -> Result<KnnAccuracy, Refusal> {
+) -> Result<Told<'a>, Refusal> {
     assert!(k > 0, "no neighbours, no votes");
     assert_eq!(groups.len(), features.len(), "each image has one group");
     assert!(labels.iter().all(|label| label.len() == features.len()));
@@ -58,18 +92,12 @@ pub fn accuracy_leave_group_out<G: Ord>(
         });
         told.collect::<Vec<Option<bool>>>()
     };
-    let predictions = products::map_rows(&rounded, &rounded, features.width(), predict)?;
-    let mut accuracies = vec![None; labels.len()];
+    let said = products::map_rows(&rounded, &rounded, features.width(), predict)?;
+    let mut predictions = vec![Vec::new(); labels.len()];
     for (at, label) in electorates.iter().flat_map(|it| &it.labels).enumerate() {
-        let predictions = predictions.iter().map(|prediction| prediction[at]);
-        accuracies[label.number] = balanced_accuracy(label.known, predictions);
+        predictions[label.number] = said.iter().map(|said| said[at]).collect();
     }
-    let judged: Vec<f64> = accuracies.iter().flatten().copied().collect();
-    if judged.is_empty() {
-        return Err(Refusal::NoLabel);
-    }
-    let mean = judged.iter().sum::<f64>() / judged.len() as f64;
-    Ok(KnnAccuracy { mean, labels: accuracies })
+    Ok(Told { labels, predictions })
 }
 
 /// Refuses labels none of which is known to be present in one image and absent in another: there is nothing to
@@ -161,13 +189,15 @@ fn vote(votes: &[bool], [num_absent, num_present]: [usize; 2]) -> Option<bool> {
 
 fn balanced_accuracy(
     truth: &[Option<bool>],
-    predictions: impl Iterator<Item = Option<bool>>,
+    predictions: &[Option<bool>],
+    counts: Option<&[u32]>,
 ) -> Option<f64> {
     let (mut right, mut all) = ([0.0; 2], [0.0; 2]);
-    for (truth, prediction) in truth.iter().zip(predictions) {
-        if let (&Some(truth), Some(prediction)) = (truth, prediction) {
-            all[usize::from(truth)] += 1.0;
-            right[usize::from(truth)] += f64::from(u8::from(truth == prediction));
+    for (image, (&truth, &prediction)) in truth.iter().zip(predictions).enumerate() {
+        if let (Some(truth), Some(prediction)) = (truth, prediction) {
+            let times = counts.map_or(1.0, |counts| f64::from(counts[image]));
+            all[usize::from(truth)] += times;
+            right[usize::from(truth)] += times * f64::from(u8::from(truth == prediction));
         }
     }
     (all[0] > 0.0 && all[1] > 0.0).then(|| (right[0] / all[0] + right[1] / all[1]) / 2.0)
@@ -236,8 +266,13 @@ mod tests {
     #[test]
     fn a_rare_label_weighs_as_much_as_a_common_one() {
         let truth = [Some(true), Some(false), Some(false), Some(false), None];
-        let always_absent = std::iter::repeat_n(Some(false), 5);
-        assert_eq!(balanced_accuracy(&truth, always_absent), Some(0.5));
+        let always_absent = [Some(false); 5];
+        assert_eq!(balanced_accuracy(&truth, &always_absent, None), Some(0.5));
+        // An image that is there twice counts twice; one that is not there does not.
+        let said = [Some(true), Some(true), Some(false), Some(false), None];
+        let counts = [2, 2, 1, 0, 3];
+        assert_eq!(balanced_accuracy(&truth, &said, Some(&counts)), Some((1.0 + 1.0 / 3.0) / 2.0));
+        assert_eq!(balanced_accuracy(&truth, &said, Some(&[0, 1, 1, 1, 1])), None);
     }
 
     #[test]

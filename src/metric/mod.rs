@@ -6,6 +6,8 @@
 //! cut short.
 
 pub mod auc;
+pub mod bootstrap;
+pub mod copying;
 pub mod cosine;
 pub mod dice;
 pub mod diversity;
@@ -16,12 +18,15 @@ pub mod kernel_distance;
 pub mod knn;
 pub mod nearest;
 pub mod pearson;
+mod points;
 pub mod prdc;
 mod products;
 pub mod psnr;
 pub mod quantile;
+pub mod radiomics;
 pub mod retrieval;
 pub mod ssim;
+pub mod standard;
 
 pub use auc::auc;
 pub use cosine::mean_cosine;
@@ -34,10 +39,11 @@ pub use kernel_distance::{KernelDistance, Subsets, kernel_distance};
 pub use knn::{KnnAccuracy, Labels};
 pub use nearest::{Area, Nearest, Padded, nearest_by_pearson};
 pub use pearson::pearson;
-pub use prdc::{Prdc, prdc};
+pub use prdc::{Prdc, prdc, prdc_each};
 pub use psnr::psnr;
 pub use quantile::quantile;
 pub use ssim::{MsSsim, ms_ssim, ssim};
+pub use standard::Standard;
 
 use crate::interrupt;
 
@@ -63,6 +69,9 @@ pub enum Refusal {
         /// Rows.
         height: usize,
     },
+    /// No part of the features holds images of all sets that are compared.
+    #[error("no cell holds generated, held-out and training images enough")]
+    NoCell,
     /// No label has both an image where it is present and one where it is absent.
     #[error("no label is known to be present in one image and absent in another")]
     NoLabel,

@@ -1,7 +1,7 @@
 //! Precision, recall, density and coverage.
 
-use super::features::distance;
-use super::{Features, Refusal, at_least, products};
+use super::points::Points;
+use super::{Features, Refusal, at_least};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// How two sets of images overlap, seen through balls around each image that reach to its k-th
@@ -19,12 +19,50 @@ pub struct Prdc {
     pub coverage: f64,
 }
 
+/// The same, image by image.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PrdcEach {
+    /// How many real balls each generated image lies in.
+    pub num_balls: Vec<u64>,
+    /// Whether each real image lies in a generated ball.
+    pub is_reached: Vec<bool>,
+    /// Whether each real image's own ball holds a generated one.
+    pub is_covered: Vec<bool>,
+    k: usize,
+}
+
+impl PrdcEach {
+    /// Over all images.
+    pub fn shares(&self) -> Prdc {
+        let share = |hits: usize, of: usize| hits as f64 / of as f64;
+        let (num_generated, num_real) = (self.num_balls.len(), self.is_reached.len());
+        let hits = |flags: &[bool]| flags.iter().filter(|&&flag| flag).count();
+        let num_precise = self.num_balls.iter().filter(|&&count| count > 0).count();
+        Prdc {
+            precision: share(num_precise, num_generated),
+            recall: share(hits(&self.is_reached), num_real),
+            density: self.num_balls.iter().sum::<u64>() as f64 / (self.k * num_generated) as f64,
+            coverage: share(hits(&self.is_covered), num_real),
+        }
+    }
+
+    /// Of each generated image what its share of the density is.
+    pub fn densities(&self) -> Vec<f64> {
+        self.num_balls.iter().map(|&count| count as f64 / self.k as f64).collect()
+    }
+}
+
+/// [`prdc_each`], over all images.
+pub fn prdc(real: Features, generated: Features, k: usize) -> Result<Prdc, Refusal> {
+    Ok(prdc_each(real, generated, k)?.shares())
+}
+
 /// Precision and recall of Kynkäänniemi et al. (2019), density and coverage of Naeem et al. (2020).
 ///
 /// `k` is the number of neighbours (5 in the latter). Euclidean distances. The more real images there are for each
 /// generated one, the smaller their balls and with them recall and coverage: the papers compare sets of equal size.
 /// Refuses sets of `k` images or fewer.
-pub fn prdc(real: Features, generated: Features, k: usize) -> Result<Prdc, Refusal> {
+pub fn prdc_each(real: Features, generated: Features, k: usize) -> Result<PrdcEach, Refusal> {
     assert_eq!(real.width(), generated.width(), "features of different widths");
     assert!(k > 0, "a ball that reaches to the 0th neighbour is empty");
     at_least(k + 1, real.len().min(generated.len()))?;
@@ -47,96 +85,9 @@ pub fn prdc(real: Features, generated: Features, k: usize) -> Result<Prdc, Refus
         }
         (is_reached, is_covered)
     })?;
-    let num_balls: Vec<u64> = num_balls.into_iter().map(AtomicU64::into_inner).collect();
-    let share = |count: usize, of: usize| count as f64 / of as f64;
-    let (num_real, num_generated) = (found.len(), num_balls.len());
-    Ok(Prdc {
-        precision: share(num_balls.iter().filter(|&&count| count > 0).count(), num_generated),
-        recall: share(found.iter().filter(|(is_reached, _)| *is_reached).count(), num_real),
-        density: num_balls.iter().sum::<u64>() as f64 / (k * num_generated) as f64,
-        coverage: share(found.iter().filter(|(_, is_covered)| *is_covered).count(), num_real),
-    })
-}
-
-/// Features for distances among many: nearly all of them are only compared, for which single precision will do.
-struct Points<'a> {
-    features: Features<'a>,
-    /// Seen from the centre, where rounding costs least.
-    centered: Vec<f32>,
-    lengths: Vec<f64>,
-}
-
-impl<'a> Points<'a> {
-    fn new(features: Features<'a>, center: &[f64]) -> Self {
-        let centered: Vec<f32> = features
-            .rows()
-            .flat_map(|row| {
-                row.iter().zip(center).map(|(&x, center)| (f64::from(x) - center) as f32)
-            })
-            .collect();
-        let length = |row: &[f32]| row.iter().map(|&x| f64::from(x).powi(2)).sum::<f64>().sqrt();
-        let lengths = centered.chunks_exact(features.width()).map(length).collect();
-        Self { features, centered, lengths }
-    }
-
-    fn map_distances<T: Send>(
-        &self,
-        others: &Points,
-        each: impl Fn(usize, &Distances) -> T + Sync,
-    ) -> Result<Vec<T>, Refusal> {
-        let width = self.features.width();
-        products::map_rows(&self.centered, &others.centered, width, |index, products| {
-            each(index, &Distances { from: (self, index), to: others, products })
-        })
-    }
-
-    /// Each row's distance to its k-th nearest other row.
-    fn radii(&self, k: usize) -> Result<Vec<f64>, Refusal> {
-        self.map_distances(self, |_, distances| {
-            let mut most: Vec<f64> =
-                (0..self.lengths.len()).map(|other| distances.square(other)[1]).collect();
-            // The row itself is at distance 0, in front of its neighbours.
-            let kth = *most.select_nth_unstable_by(k, f64::total_cmp).1;
-            let mut nearest: Vec<f64> = (0..self.lengths.len())
-                .filter(|&other| distances.square(other)[0] <= kth)
-                .map(|other| distances.exact(other))
-                .collect();
-            *nearest.select_nth_unstable_by(k, f64::total_cmp).1
-        })
-    }
-}
-
-/// The distances of one point to all of a set.
-struct Distances<'a> {
-    from: (&'a Points<'a>, usize),
-    to: &'a Points<'a>,
-    products: &'a [f32],
-}
-
-impl Distances<'_> {
-    /// The square of the distance: at least, at most.
-    fn square(&self, other: usize) -> [f64; 2] {
-        let (from, to) = (self.from.0.lengths[self.from.1], self.to.lengths[other]);
-        let square = from * from + to * to - 2.0 * f64::from(self.products[other]);
-        if !square.is_finite() {
-            return [f64::NEG_INFINITY, f64::INFINITY];
-        }
-        // Twice the product's error, and twice what rounding the points themselves can add.
-        let off = 2.0 * products::error(self.to.features.width()) * from * to
-            + 2.0 * f64::from(f32::EPSILON) * (from + to).powi(2);
-        [square - off, square + off]
-    }
-
-    fn exact(&self, other: usize) -> f64 {
-        distance(self.from.0.features.row(self.from.1), self.to.features.row(other))
-    }
-
-    /// Whether the distance is below `radius`; asked again in f64 where single precision does not tell.
-    fn is_below(&self, other: usize, radius: f64) -> bool {
-        let [least, most] = self.square(other);
-        let square = radius * radius;
-        most < square || least <= square && self.exact(other) < radius
-    }
+    let (is_reached, is_covered) = found.into_iter().unzip();
+    let num_balls = num_balls.into_iter().map(AtomicU64::into_inner).collect();
+    Ok(PrdcEach { num_balls, is_reached, is_covered, k })
 }
 
 #[cfg(test)]

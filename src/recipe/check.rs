@@ -3,7 +3,9 @@
 use super::networks::{AutoencoderFrom, DenoiserFrom, EncoderFrom, VitSection};
 use super::resolve::{Network, Networks, Start, Training};
 use super::{Recipe, RecipeError, SCHEMA};
+use crate::data::catalog::Split;
 use crate::evaluate::Evaluation;
+use crate::evaluate::figures::Looks;
 use crate::faults::{demand, within};
 use crate::models::condition::Tokens;
 use crate::models::denoiser::{BackboneConfig, DenoiserConfig};
@@ -69,7 +71,7 @@ impl Recipe {
                 faults.push(format!("evaluate[{at}] is {name} again; expected one of each"));
             }
         }
-        let needs_samples = |evaluation: &&Evaluation| evaluation.get().needs_samples();
+        let needs_samples = |evaluation: &&Evaluation| evaluation.get().looks() != Looks::Nowhere;
         if self.sample.is_empty()
             && let Some(evaluation) = self.evaluate.iter().find(needs_samples)
         {
@@ -77,6 +79,9 @@ impl Recipe {
             faults.push(format!(
                 "sample is empty; expected images, which {name} in evaluate looks at"
             ));
+        }
+        for (at, evaluation) in self.evaluate.iter().enumerate() {
+            faults.extend(self.check_strategy(at, evaluation));
         }
         match networks {
             Ok(networks) if faults.is_empty() => Ok(Checked { recipe: self, networks }),
@@ -115,6 +120,24 @@ impl Recipe {
                     "sample[{number}].guidance.images is {images}; expected one of denoiser.train.milestones ({:?})",
                     train.milestones
                 ));
+            }
+        }
+    }
+
+    /// What is wrong with the strategy that a figure looks at.
+    fn check_strategy(&self, at: usize, evaluation: &Evaluation) -> Option<String> {
+        let place = format!("evaluate[{at}].strategy");
+        let Looks::At(strategy) = evaluation.get().looks() else { return None };
+        match strategy {
+            Some(strategy) => {
+                let expected = format!("the number of one in sample, below {}", self.sample.len());
+                demand(strategy < self.sample.len(), &place, strategy, expected)
+            }
+            None => {
+                let is_there = self.sample.iter().any(|it| it.split() == Split::Train);
+                let expected =
+                    "the number of one in sample: none there starts from training images";
+                demand(is_there || self.sample.is_empty(), &place, "None", expected)
             }
         }
     }

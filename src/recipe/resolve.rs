@@ -12,7 +12,7 @@ use crate::models::condition::ConditionConfig;
 use crate::models::denoiser::{BackboneConfig, DenoiserConfig};
 use crate::models::encoder::{ImageEncoderConfig, Preprocessing, VitConfig, trained_input};
 use crate::models::weights::StateDict;
-use crate::models::weights::folder::{self, ModelFolder};
+use crate::models::weights::folder::ModelFolder;
 use crate::train::Train;
 use crate::train::task::{autoencoder::KlLoss, dino::Dino};
 use anyhow::ensure;
@@ -238,15 +238,9 @@ impl Recipe {
         let weights = Pinned::open("encoder", data_root, path, blake3.as_deref())?;
         let config = ImageEncoderConfig::from_transformers(&weights.folder.config)
             .map_err(|error| weights.fault(error))?;
-        const PREPROCESSOR: &str = "preprocessor_config.json";
-        let mut input = if weights.folder.path.join(PREPROCESSOR).is_file() {
-            let text = folder::read_config(&weights.folder.path, PREPROCESSOR)
-                .map_err(|error| weights.fault(error))?;
-            Preprocessing::from_transformers(&text, &config)
-                .map_err(|error| weights.fault(error))?
-        } else {
-            Preprocessing::default_for(&config)
-        };
+        // The whole chain: what is wrong stands at its end.
+        let mut input = Preprocessing::of_folder(&weights.folder, &config)
+            .map_err(|error| weights.fault(format!("{:#}", anyhow::Error::from(error))))?;
         if let Some(side) = *side {
             input = input
                 .with_side(side, config.patch_size())

@@ -3,13 +3,14 @@
 use super::generate::{Generator, Request};
 use super::manifold::{Candidates, Origin, Strategy};
 use crate::artifact;
-use crate::data::catalog::{Entry, Label, PatientKey};
+use crate::data::catalog::{Entry, Label, PatientKey, Split};
 use crate::data::file::{self, Window};
 use crate::data::image::Gray;
 use crate::data::latents::Latents;
 use crate::data::picture::{self, Contents, Provenance};
 use crate::data::radiographs::Radiographs;
 use crate::diffusion::Guidance;
+use crate::interrupt;
 use crate::random::Stream;
 use crate::telemetry::Watch;
 use anyhow::{Context, Result};
@@ -58,7 +59,7 @@ pub struct SampleRow {
     pub split: String,
 }
 
-/// The real images that samples start from.
+/// The real images of one split, from which samples start.
 pub struct Sources<'a> {
     /// Pixels and what is known about them.
     pub radiographs: &'a Radiographs,
@@ -66,13 +67,13 @@ pub struct Sources<'a> {
     pub latents: &'a Latents,
 }
 
-/// Draws all images of `strategies` into `folder`. Images that an interrupted call has left there stay.
+/// Draws all images of `strategies` into `folder`; `sources` has those of every split that they name. Images that an interrupted call has left there stay.
 ///
 /// Fails with [`Interrupted`](crate::interrupt::Interrupted) once a signal came.
 pub fn run(
     generator: &mut Generator<'_>,
     strategies: &[Strategy],
-    sources: &Sources<'_>,
+    sources: &BTreeMap<Split, Sources<'_>>,
     seed: u64,
     recipe: &str,
     folder: &Path,
@@ -81,22 +82,16 @@ pub fn run(
 ) -> Result<()> {
     let images = folder.join("images");
     fs::create_dir_all(&images).with_context(|| format!("cannot create {}", images.display()))?;
-    let entries = sources.radiographs.entries();
-    let tokens: Vec<Vec<f32>> =
-        (0..sources.latents.len()).map(|at| sources.latents.tokens(at)).collect();
-    let labels: Vec<&BTreeMap<String, Label>> = entries.iter().map(|entry| &entry.labels).collect();
-    let patients: Vec<PatientKey> = entries.iter().map(|entry| entry.patient).collect();
-    let [_, token_width] = sources.latents.token_shape();
-    // Neighbours are found by the class token alone.
-    let embeddings: Vec<f32> =
-        tokens.iter().flat_map(|tokens| tokens[..token_width].to_vec()).collect();
-    let candidates = Candidates::new(&embeddings, &labels, &patients);
-    let size = sources.radiographs.size();
-
     let mut table = Vec::new();
     let mut groups = BTreeMap::new();
     for (number, strategy) in strategies.iter().enumerate() {
-        let plan = strategy.plan(&candidates, strategy_seed(seed, number))?;
+        let sources = sources.get(&strategy.split()).context("sources of every split named")?;
+        let (entries, size) = (sources.radiographs.entries(), sources.radiographs.size());
+        let [_, token_width] = sources.latents.token_shape();
+        let plan = plan(strategy, sources, strategy_seed(seed, number));
+        // A plan that a signal has cut short is none.
+        interrupt::unless_requested()?;
+        let plan = plan?;
         generator.sampler = strategy.sampler().clone();
         let name = |at: usize| format!("{number}-{}-{at:06}.png", strategy.name().to_lowercase());
         for (batch_number, batch) in plan.chunks(batch_size).enumerate() {
@@ -104,13 +99,13 @@ pub fn run(
             let first = batch_number * batch_size;
             let is_drawn = (0..batch.len()).all(|at| images.join(name(first + at)).exists());
             if !is_drawn {
-                let requests: Vec<Request> = batch
-                    .iter()
-                    .map(|origin| Request {
-                        tokens: Some(origin.condition(token_width, |at| &tokens[at])),
-                        seed: origin.seed,
-                    })
-                    .collect();
+                let request = |origin: &Origin| {
+                    let tokens: BTreeMap<usize, Vec<f32>> =
+                        origin.sources.iter().map(|&at| (at, sources.latents.tokens(at))).collect();
+                    let tokens = Some(origin.condition(token_width, |at| &tokens[&at]));
+                    Request { tokens, seed: origin.seed }
+                };
+                let requests: Vec<Request> = batch.iter().map(request).collect();
                 for (at, pixels) in
                     generator.images(&requests, strategy.guidance())?.into_iter().enumerate()
                 {
@@ -133,6 +128,18 @@ pub fn run(
         picture::write(&path, &sheet, &Provenance { contents, recipe, seed })?;
     }
     write_table(&table, &folder.join(TABLE))
+}
+
+/// Which of `sources` guide the images of `strategy`.
+fn plan(strategy: &Strategy, sources: &Sources<'_>, seed: u64) -> Result<Vec<Origin>> {
+    let entries = sources.radiographs.entries();
+    let labels: Vec<&BTreeMap<String, Label>> = entries.iter().map(|entry| &entry.labels).collect();
+    let patients: Vec<PatientKey> = entries.iter().map(|entry| entry.patient).collect();
+    // Neighbours are found by the class token alone.
+    let [_, width] = sources.latents.token_shape();
+    let class_token = |at: usize| sources.latents.tokens(at).into_iter().take(width);
+    let embeddings: Vec<f32> = (0..sources.latents.len()).flat_map(class_token).collect();
+    Ok(strategy.plan(&Candidates::new(embeddings, &labels, &patients), seed)?)
 }
 
 /// Reads the table in `folder`.

@@ -2,6 +2,7 @@
 
 use super::known::Known;
 use super::reference;
+use crate::evaluate::Shelves;
 use anyhow::{Context, Result};
 use std::{
     collections::BTreeSet,
@@ -25,12 +26,16 @@ pub struct Leftover {
 pub fn leftovers(checkpoints: &Path) -> Result<Vec<Leftover>> {
     let mut found = Vec::new();
     let mut named = BTreeSet::new();
+    let mut used = BTreeSet::new();
     for run in folders(checkpoints)? {
         if run.file_name().is_some_and(|name| name == "stores") {
             continue;
         }
         if let Ok(text) = fs::read_to_string(run.join(reference::FILE)) {
             named.insert(text.lines().next().unwrap_or_default().trim().to_owned());
+        }
+        if let Ok(text) = fs::read_to_string(run.join(Shelves::NOTE)) {
+            used.extend(text.lines().map(str::to_owned));
         }
         for stage in folders(&run)? {
             let name = stage.file_name().unwrap_or_default().to_string_lossy().into_owned();
@@ -45,8 +50,15 @@ pub fn leftovers(checkpoints: &Path) -> Result<Vec<Leftover>> {
         }
     }
     // Each with the file that is locked while it is made.
+    let shelves = checkpoints.join(Shelves::FOLDER);
+    for shelf in entries(&shelves)? {
+        let name = shelf.file_name().unwrap_or_default().to_string_lossy();
+        if !used.contains(&*name) {
+            found.push((shelf.clone(), "no run refers to these features"));
+        }
+    }
     for store in entries(&checkpoints.join("stores"))? {
-        if Known::is_file(&store) {
+        if Known::is_file(&store) || store == shelves {
             continue;
         }
         let name = store.file_name().unwrap_or_default().to_string_lossy().into_owned();

@@ -8,7 +8,7 @@ use crate::artifact::Stamp;
 use crate::data::radiographs::Radiographs;
 use crate::evaluate::extractor::Extractor;
 use crate::evaluate::report::{Page, Report, StageTime};
-use crate::evaluate::{self, Drawn, Evidence, Figure};
+use crate::evaluate::{self, Drawn, Evidence, Figure, Shelves};
 use crate::interrupt;
 use crate::telemetry::metrics;
 use anyhow::{Context, Result};
@@ -16,7 +16,7 @@ use std::collections::BTreeSet;
 use std::{fs, path::Path, time::Instant};
 
 /// Raised when a figure's definition changes.
-const VERSION: u32 = 5;
+const VERSION: u32 = 6;
 
 pub(super) struct Evaluate;
 
@@ -112,8 +112,9 @@ impl Run {
         let (train, valid) = self.latents()?;
         let samples = match self.recipe.sample.is_empty() {
             true => Drawn::nothing(),
-            false => Drawn::open(&self.stage_folder(SAMPLE))?,
+            false => Drawn::open(&self.stage_folder(SAMPLE), &self.recipe.sample)?,
         };
+        let shelves = Shelves::new(&self.place.checkpoints, &self.folder);
         let evidence = Evidence {
             recipe: &self.recipe.name,
             seed: self.recipe.seed,
@@ -122,6 +123,7 @@ impl Run {
             device: &self.place.device,
             train: &images.train,
             valid: &images.valid,
+            test: &images.test,
             latents: [&train, &valid],
             samples: &samples,
             encoder: (&encoder, &self.output(ENCODER).context("the encoder is not known yet")?),
@@ -129,6 +131,7 @@ impl Run {
             autoencoder: &autoencoder,
             generator: &self.generator(&denoiser, &autoencoder, &train),
             records: &metrics::read(&self.stage_folder(DENOISER))?,
+            shelves: &shelves,
             sets: evaluate::Cache::default(),
         };
         let findings = evaluate::measure_all(&evidence, partial)?;
@@ -154,8 +157,7 @@ impl Run {
     /// The hashes of their folders, in a fixed order.
     fn extractor_hashes(&self) -> Result<Vec<String>> {
         let root = &self.place.data_root;
-        let folders = self.extractors().into_iter().filter_map(|it| it.folder(root));
-        folders.map(|folder| Ok(folder?.hash()?)).collect()
+        self.extractors().into_iter().filter_map(|it| it.hash(root)).collect()
     }
 
     /// What the recipe names, each once.

@@ -151,7 +151,7 @@ impl Run {
     /// The denoiser before its first step here: its network from the recipe's folder, if it names one. Its condition
     /// expects the tokens of `latents`.
     pub(super) fn fresh_denoiser(&self, latents: &Latents) -> Result<Denoiser> {
-        let TokenStatistics { mean, std } = latents.token_statistics();
+        let TokenStatistics { mean, std } = latents.token_statistics()?;
         let mut denoiser = self.untrained_denoiser()?;
         denoiser.condition = denoiser.condition.standardised(mean, std);
         Ok(denoiser)

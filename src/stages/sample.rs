@@ -2,7 +2,9 @@
 
 use super::{Cost, Made, Run, SAMPLE, Stage, State, hasher, text};
 use crate::artifact::{self, Stamp};
+use crate::data::catalog::Split;
 use crate::data::latents::Latents;
+use crate::data::radiographs::Radiographs;
 use crate::models::autoencoder::Autoencoder;
 use crate::models::denoiser::Denoiser;
 use crate::sample::generate::Generator;
@@ -12,6 +14,7 @@ use crate::sample::stage::{self, Sources};
 use crate::telemetry::Watch;
 use anyhow::{Context, Result};
 use indicatif::HumanCount;
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::PathBuf;
 
@@ -65,7 +68,23 @@ impl Stage for Sample {
         let weaker = run.weaker_denoisers()?;
         let mut generator = run.generator(&denoiser, &autoencoder, &train);
         generator.weaker = &weaker;
-        let sources = Sources { radiographs: &run.encoded()?.train, latents: &train };
+        let held_out = |split: Split| -> Result<Option<Latents>> {
+            let is_named = run.recipe.sample.iter().any(|strategy| strategy.split() == split);
+            is_named.then(|| run.latents_of(split, train.scale().clone())).transpose()
+        };
+        let (valid, test) = (held_out(Split::Valid)?, held_out(Split::Test)?);
+        let encoded = run.encoded()?;
+        let all: [(Split, &Radiographs, Option<&Latents>); 3] = [
+            (Split::Train, &encoded.train, Some(&train)),
+            (Split::Valid, &encoded.valid, valid.as_ref()),
+            (Split::Test, &encoded.test, test.as_ref()),
+        ];
+        let sources: BTreeMap<Split, Sources<'_>> = all
+            .into_iter()
+            .filter_map(|(split, radiographs, latents)| {
+                Some((split, Sources { radiographs, latents: latents? }))
+            })
+            .collect();
         let images = run.recipe.sample.iter().map(Strategy::images).sum::<usize>() as u64;
         stage::run(
             &mut generator,

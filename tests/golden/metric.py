@@ -13,8 +13,11 @@ import scipy.linalg
 import torch
 from pytorch_msssim import ms_ssim, ssim
 from pytorch_msssim.ssim import _ssim
+from scipy.stats import mannwhitneyu
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
+from sklearn.cluster import KMeans
 from sklearn.metrics import roc_auc_score
+from sklearn.neighbors import NearestNeighbors
 
 MASK = (1 << 64) - 1
 
@@ -146,6 +149,53 @@ def nearest(query, references):
     return {"index": best[0], "pearson": best[1]}
 
 
+def bootstrap(values, groups, draws):
+    """Ends of the percentile interval of a mean over whole groups, and the deviation of the means."""
+    sums, counts = np.bincount(groups, values), np.bincount(groups)
+    drawn = np.random.default_rng(1).integers(0, len(sums), (draws, len(sums)))
+    means = sums[drawn].sum(1) / counts[drawn].sum(1)
+    low, high = np.quantile(means, [0.025, 0.975])
+    return {"low": float(low), "high": float(high), "deviation": float(means.std())}
+
+
+def copying_sets():
+    """Training, held-out and generated rows; of the last 60 are copies, more and more roughly."""
+    train, held_out, generated = features(1, 400, 12, 0.1), features(2, 300, 12, 0.1), features(3, 200, 12, 0.3)
+    for row in range(60):
+        roughness = generated[row] * np.float32(row) / np.float32(300)
+        generated[row] = train[row * 5] + roughness
+    return train, held_out, generated
+
+
+def authenticity(train, generated):
+    """Share further from the nearest training row than that one is from its nearest (Alaa et al. 2022)."""
+    train, generated = train.astype(np.float64), generated.astype(np.float64)
+    between = np.linalg.norm(train[:, None] - train[None], axis=-1)
+    np.fill_diagonal(between, np.inf)
+    to_train = np.linalg.norm(generated[:, None] - train[None], axis=-1)
+    nearest = to_train.argmin(1)
+    return float((to_train.min(1) > between.min(1)[nearest]).mean())
+
+
+def data_copying(train, held_out, generated, num_cells, least):
+    """C_T of Meehan et al. (2020) as their data_copying_tests.py has it; cells around the first training rows."""
+    sets = [rows.astype(np.float64) for rows in (train, held_out, generated)]
+    centres = sets[0][:num_cells]
+    cells = [np.linalg.norm(rows[:, None] - centres[None], axis=-1).argmin(1) for rows in sets]
+    total, weight = 0.0, 0.0
+    for cell in range(num_cells):
+        t, p, q = [rows[cells[at] == cell] for at, rows in enumerate(sets)]
+        if len(q) / len(sets[2]) <= least or len(p) == 0:
+            continue
+        near = NearestNeighbors(n_neighbors=1).fit(t)
+        (to_q, _), (to_p, _) = near.kneighbors(q), near.kneighbors(p)
+        u = mannwhitneyu(to_q.ravel(), to_p.ravel(), alternative="less").statistic
+        m, n = len(q), len(p)
+        z = (u - (n * m / 2 - 0.5)) / np.sqrt(n * m * (n + m + 1) / 12)
+        total, weight = total + n / len(sets[1]) * z, weight + n / len(sets[1])
+    return float(total / weight)
+
+
 def effective_rank(x):
     x = x.astype(np.float64)
     sigma = np.linalg.svd(x - x.mean(0), compute_uv=False)
@@ -172,6 +222,7 @@ def main():
     label = lambda at: fake[:, at].astype(np.float64) > 0.5
     known = lambda at: (fake[:, at + 3].astype(np.float64) > 0.3) | (at == 0)
     references = [band(32, seed) for seed in range(100, 160)]
+    train, held_out, generated = copying_sets()
     golden = {
         "psnr": float(peak_signal_noise_ratio(a.astype(np.float64), b.astype(np.float64), data_range=1.0)),
         "ssim": float(
@@ -201,6 +252,14 @@ def main():
         "effective_rank": effective_rank(real),
         "effective_rank_wide": effective_rank(real[:8]),
         "mean_cosine": mean_cosine(real),
+        "bootstrap": bootstrap(
+            real[np.arange(96) // 3 * 3, 0].astype(np.float64) + 0.2 * scores, np.arange(96) // 3, 100_000
+        ),
+        "authenticity": {"generated": authenticity(train, generated), "held_out": authenticity(train, held_out)},
+        "data_copying": {str(k): data_copying(train, held_out, generated, k, 0.1) for k in [1, 4]},
+        "k_means": float(
+            KMeans(4, init=train[:4].astype(np.float64), n_init=1, tol=0).fit(train.astype(np.float64)).inertia_
+        ),
         "auc": float(roc_auc_score(fake[:, 0] > 0.3, np.round(scores, 1))),
     }
     Path(__file__).with_suffix(".json").write_text(json.dumps(golden, indent=2) + "\n")

@@ -28,6 +28,7 @@ mod models_speed;
 mod nvidia;
 mod recipes;
 mod reproducible;
+mod scale;
 mod schedulers;
 mod steering;
 mod store;

@@ -70,6 +70,33 @@ fn frechet() {
 
 #[test]
 #[ignore = "minutes of work, for its printed times"]
+fn copying() {
+    let all = [rows(1, WIDTH), rows(2, WIDTH), rows(3, WIDTH)];
+    let sets = all.each_ref().map(|rows| Features::new(rows, WIDTH));
+    timed("authenticity", || metric::copying::is_authentic(sets[0], sets[2]).unwrap());
+    let found = timed("data copying", || {
+        let centres = metric::copying::k_means(sets[0], 5, 1).unwrap();
+        let centres = Features::new(&centres, WIDTH);
+        let cells = sets.map(|set| metric::copying::cells_of(set, centres).unwrap());
+        metric::copying::data_copying(sets, cells.each_ref().map(Vec::as_slice), 0.0).unwrap()
+    });
+    println!("{found:?}");
+}
+
+#[test]
+#[ignore = "seconds of work, for its printed times"]
+fn radiomics() {
+    const SIZE: usize = 128;
+    let images: Vec<Vec<f32>> =
+        (0..200).map(|at| umbra::data::phantom::render(1, at, SIZE).image.pixels).collect();
+    let found = timed("radiomics of 200 phantoms at 128 px, on one thread", || {
+        images.iter().map(|image| metric::radiomics::features(image, SIZE)).collect::<Vec<_>>()
+    });
+    assert!(found.iter().flatten().all(|value| value.is_finite()));
+}
+
+#[test]
+#[ignore = "minutes of work, for its printed times"]
 fn structural_similarity() {
     let images: Vec<Vec<f32>> =
         rows(1, 512 * 512 / 100).chunks_exact(512 * 512).map(<[f32]>::to_vec).collect();

@@ -4,6 +4,7 @@ mod again;
 mod canaries;
 mod canary;
 mod extractor;
+mod held_out;
 mod losses;
 mod report;
 

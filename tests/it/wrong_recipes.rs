@@ -341,6 +341,49 @@ fn an_evaluation_of_samples_needs_samples() {
 }
 
 #[test]
+fn a_figure_looks_at_a_strategy_that_is_there() {
+    for (old, new, expected) in [
+        (
+            "Frechet(),",
+            "Frechet(strategy: 2),",
+            "evaluate[0].strategy is 2; expected the number of one in sample, below 2",
+        ),
+        (
+            "Coverage(),",
+            "Coverage(strategy: 0), Coverage(strategy: 0),",
+            "evaluate[3] is Coverage again; expected one of each",
+        ),
+        (
+            "Reconstruct(images: 64,",
+            "Reconstruct(split: Valid, images: 64,",
+            "evaluate[0].strategy is None; expected the number of one in sample: none there starts from training images",
+        ),
+        (
+            "Frechet(),",
+            "Frechet(features: Radiomics(images: 1)),",
+            "evaluate[0].features.images is 1; expected at least 2",
+        ),
+        (
+            "Frechet(),",
+            "Frechet(features: Dino(folder: \"missing\")),",
+            "evaluate[0].features.folder: ./missing is not a folder",
+        ),
+        ("Frechet(),", "DataCopying(cells: 0),", "evaluate[0].cells is 0; expected at least 1"),
+    ] {
+        let text = tiny_with(old, new).replace(
+            "Interpolate(images: 8,",
+            if new.contains("Valid") {
+                "Interpolate(split: Test, images: 8,"
+            } else {
+                "Interpolate(images: 8,"
+            },
+        );
+        let ended = Desk::new(text.as_bytes()).refused(&["check", "wrong.ron"]);
+        assert!(ended.stderr.contains(expected), "expected `{expected}`\n{}", ended.stderr);
+    }
+}
+
+#[test]
 fn all_faults_are_told_at_once() {
     let text = tiny_with("patch: 8, width: 32", "patch: 5, width: 32")
         .replace("objective: Flow", "objective: Epsilon")

@@ -6,6 +6,7 @@ use super::map::map;
 use super::{ColumnSpec, Dtype, StoreError, StoreSpec};
 use crate::artifact;
 use memmap2::Mmap;
+use rayon::prelude::*;
 use safetensors::SafeTensors;
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -67,6 +68,18 @@ impl Store {
     /// Reads every byte and compares it with its hash.
     pub fn verify(&self) -> Result<(), StoreError> {
         self.shards.iter().try_for_each(Shard::verify)
+    }
+
+    /// Reads every byte on all threads and compares it with its hash, for as long as `goes_on` says so, which is asked
+    /// before every shard. False where it said no.
+    pub fn verify_while(&self, goes_on: impl Fn() -> bool + Sync) -> Result<bool, StoreError> {
+        let verify = |shard: &Shard| match goes_on() {
+            true => shard.verify().map(|()| true),
+            false => Ok(false),
+        };
+        let all: Vec<Result<bool, StoreError>> = self.shards.par_iter().map(verify).collect();
+        // The first that is damaged is told, whichever thread was first.
+        all.into_iter().try_fold(true, |all, one| Ok(all & one?))
     }
 
     /// The row as every column keeps it, the key first.

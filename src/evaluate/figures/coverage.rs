@@ -1,12 +1,13 @@
 //! Precision, recall (Kynkäänniemi et al. 2019), density and coverage (Naeem et al. 2020).
 
-use super::{MOST_IMAGES, Measure, at_least, part};
+use super::{BETWEEN, Looks, MOST_IMAGES, Measure, at_least, of_strategy, part, titled};
 use crate::evaluate::evidence::Evidence;
 use crate::evaluate::extractor::Extractor;
 use crate::evaluate::finding::{Finding, Meter, Tile};
-use crate::evaluate::sets::TITLE;
+use crate::evaluate::sets::{Compared, TITLE};
 use crate::evaluate::words::{number, percent};
 use crate::metric;
+use crate::metric::bootstrap::interval_of_mean;
 use anyhow::Result;
 use serde::{Deserialize, Serialize};
 
@@ -20,11 +21,15 @@ pub struct Coverage {
     pub images: usize,
     /// What sees the images.
     pub features: Extractor,
+    /// The only strategy whose samples are looked at, by its number in the recipe's `sample`, beside real images of the
+    /// split that it starts from. None: all that start from training images.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub strategy: Option<usize>,
 }
 
 impl Default for Coverage {
     fn default() -> Self {
-        Self { neighbours: 5, images: MOST_IMAGES, features: Extractor::Own }
+        Self { neighbours: 5, images: MOST_IMAGES, features: Extractor::Own, strategy: None }
     }
 }
 
@@ -34,7 +39,7 @@ impl Measure for Coverage {
     }
 
     fn key(&self) -> String {
-        self.features.key("coverage")
+        of_strategy(self.features.key("coverage"), self.strategy)
     }
 
     fn faults(&self) -> Vec<String> {
@@ -49,15 +54,37 @@ impl Measure for Coverage {
         Some(&self.features)
     }
 
+    fn looks(&self) -> Looks {
+        Looks::At(self.strategy)
+    }
+
     fn measure(&self, evidence: &Evidence<'_>) -> Result<Finding> {
-        let sets = evidence.sets(&self.features)?;
+        let sets = evidence.sets(&self.features, self.strategy)?;
         let compared = sets.compared(self.images);
         let [first, second] = compared.real_vs_real;
-        let found = metric::prdc(compared.real, compared.generated, self.neighbours);
+        let each = metric::prdc_each(compared.real, compared.generated, self.neighbours);
+        let found = each.as_ref().map(|each| each.shares()).map_err(Clone::clone);
         let floor = metric::prdc(first, second, self.neighbours);
         let described = sets.described(&compared);
         let [precision, recall] = [part(&found, |it| it.precision), part(&found, |it| it.recall)];
         let [density, coverage] = [part(&found, |it| it.density), part(&found, |it| it.coverage)];
+        // Each is a mean over the images of one side, the other side being as it is.
+        let [precision, recall, density, coverage] = match &each {
+            Err(_) => [precision, recall, density, coverage],
+            Ok(each) => {
+                let share = |flags: &[bool]| -> Vec<f64> {
+                    flags.iter().map(|&flag| f64::from(u8::from(flag))).collect()
+                };
+                let is_precise: Vec<bool> = each.num_balls.iter().map(|&it| it > 0).collect();
+                let (seed, Compared { patients, groups, .. }) = (evidence.seed, &compared);
+                [
+                    precision.within(interval_of_mean(&share(&is_precise), groups, seed)?),
+                    recall.within(interval_of_mean(&share(&each.is_reached), patients, seed)?),
+                    density.within(interval_of_mean(&each.densities(), groups, seed)?),
+                    coverage.within(interval_of_mean(&share(&each.is_covered), patients, seed)?),
+                ]
+            }
+        };
         let of_real = part(&floor, |it| it.coverage);
         let mut finding = Finding::new(self.key(), TITLE);
         finding.figure(
@@ -67,7 +94,7 @@ impl Measure for Coverage {
             "Precision",
             format!(
                 "Generated images that lie in the neighbourhood of a real one: are they \
-                 plausible? This and the next three of {}.",
+                 plausible? This and the next three of {}. {BETWEEN}",
                 described.compared(),
             ),
         );
@@ -123,7 +150,7 @@ impl Measure for Coverage {
         described.note(&mut finding);
         finding.tiles.push(Tile {
             rank: 5,
-            label: "Coverage".into(),
+            label: titled("Coverage", self.strategy),
             value: coverage.shown(percent),
             reason: coverage.reason(),
             beside: vec![

@@ -1,14 +1,18 @@
 //! Condition fidelity: does an image drawn from E(x) show x, and not just anybody?
 
-use super::{Measure, at_least};
+use super::{BETWEEN, Looks, Measure, at_least};
+use crate::data::catalog::PatientKey;
 use crate::data::image::{Gray, Square};
 use crate::data::picture::{self, Contents, Depth, Provenance};
 use crate::diffusion::Guidance;
 use crate::evaluate::evidence::Evidence;
+use crate::evaluate::eye::embedded;
 use crate::evaluate::finding::{Figure, Finding, Meter, Taken, Tile};
 use crate::evaluate::images::BATCH;
 use crate::evaluate::report::Picture;
 use crate::evaluate::words::{count, of, percent};
+use crate::metric::bootstrap::interval_of_mean;
+use crate::metric::retrieval::nearest_by_cosine;
 use crate::metric::{self, Features};
 use crate::models::autoencoder::Autoencoder;
 use crate::models::images::{stack, to_images, with_channels};
@@ -20,6 +24,7 @@ use anyhow::Result;
 use burn::tensor::Device;
 use rand::Rng as _;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
 
 /// Side of the thumbnails that pixels are compared at.
 pub const THUMBNAIL: usize = 64;
@@ -46,6 +51,8 @@ impl Default for ConditionFidelity {
 /// One candidate.
 struct Candidate {
     square: Square,
+    /// Whose it is.
+    patient: PatientKey,
     /// Its condition tokens.
     tokens: Vec<f32>,
     /// The noise's seed.
@@ -66,8 +73,8 @@ impl Measure for ConditionFidelity {
         steps.into_iter().chain(at_least("candidates", self.candidates, 2)).collect()
     }
 
-    fn needs_samples(&self) -> bool {
-        false
+    fn looks(&self) -> Looks {
+        Looks::Nowhere
     }
 
     /// With and without the condition.
@@ -108,16 +115,17 @@ impl Measure for ConditionFidelity {
             of_autoencoder.extend(restored(evidence.autoencoder, batch, size, evidence.device)?);
         }
         let width = encoder.width();
+        let patients: Vec<PatientKey> = candidates.iter().map(|it| it.patient).collect();
+        let share = |found: &[Option<usize>]| share_of_own(found, &patients, evidence.seed);
         let found = |images: &[Vec<f32>]| -> Result<Figure> {
-            let images: Vec<&[f32]> = images.iter().map(Vec::as_slice).collect();
-            let embeddings = encoder.embed(&images, size, BATCH)?;
+            let embeddings = embedded(encoder, images, size)?;
             let candidates = Features::new(&real_embeddings, width);
-            Ok(metric::retrieval::top1(Features::new(&embeddings, width), candidates).into())
+            share(&nearest_by_cosine(Features::new(&embeddings, width), candidates))
         };
         let [top1, top1_null] = [found(&drawn)?, found(&of_null)?];
         let ceiling = found(&of_autoencoder)?;
-        let pixel_top1: Figure = pixel_found(&drawn, &candidates).into();
-        let pixel_top1_null: Figure = pixel_found(&of_null, &candidates).into();
+        let pixel_top1 = share(&pixel_found(&drawn, &candidates))?;
+        let pixel_top1_null = share(&pixel_found(&of_null, &candidates))?;
         let chance: Figure = (1.0 / candidates.len() as f64).into();
 
         let mut finding = Finding::new(self.key(), "Condition fidelity");
@@ -135,11 +143,10 @@ impl Measure for ConditionFidelity {
             "Top-1",
             format!(
                 "Generated images whose embedding is nearest to their own source's: cosine after \
-                 subtracting the candidates' mean; ties are misses. Guidance 1. {}",
-                interval_in_words(&top1, taken.used),
+                 subtracting the candidates' mean; ties are misses. Guidance 1. {BETWEEN} Where all \
+                 or none are found, Wilson's interval over patients.",
             ),
         );
-        finding.other("top1_interval", interval(&top1, taken.used).map(Vec::from));
         finding.figure("chance", &chance, percent, "Chance", "One over the candidates.");
         finding.figure(
             "top1_null",
@@ -160,12 +167,8 @@ impl Measure for ConditionFidelity {
             &pixel_top1,
             percent,
             "Top-1 by pixels",
-            format!(
-                "By Pearson correlation at 64 × 64 over unpadded pixels instead of the encoder. {}",
-                interval_in_words(&pixel_top1, taken.used),
-            ),
+            "By Pearson correlation at 64 × 64 over unpadded pixels instead of the encoder.",
         );
-        finding.other("pixel_top1_interval", interval(&pixel_top1, taken.used).map(Vec::from));
         finding.figure(
             "pixel_top1_null",
             &pixel_top1_null,
@@ -219,8 +222,9 @@ fn candidates(count: usize, evidence: &Evidence<'_>) -> Result<Vec<Candidate>> {
         let index = order.apply(at) as usize;
         let Some(image) = images.get_or_skip(index)? else { return Ok(None) };
         let (square, tokens) = (image.square.clone(), valid.tokens(index));
+        let patient = images.entries()[index].patient;
         // Its noise is the recipe's own too: replicates must differ in all that is drawn.
-        Ok(Some(Candidate { square, tokens, seed: noise.at(at).next_u64() }))
+        Ok(Some(Candidate { square, patient, tokens, seed: noise.at(at).next_u64() }))
     };
     (0..images.len() as u64).map(candidate).filter_map(Result::transpose).take(count).collect()
 }
@@ -251,19 +255,27 @@ fn sheet(
     })
 }
 
-/// Where the share lies of which `share` was seen in `trials`, with 95 % confidence (Wilson 1927).
-fn interval(share: &Figure, trials: u64) -> Option<[f64; 2]> {
-    let (share, n, z) = (share.value()?, trials as f64, 1.959_963_984_540_054);
-    let centre = (share + z * z / (2.0 * n)) / (1.0 + z * z / n);
-    let half = z / (1.0 + z * z / n) * (share * (1.0 - share) / n + z * z / (4.0 * n * n)).sqrt();
-    Some([centre - half, centre + half])
+/// The share of candidates that were `found` by what was drawn of them, and between which it lies: for other draws of
+/// their `patients`, or as Wilson has it where such draws tell nothing.
+fn share_of_own(found: &[Option<usize>], patients: &[PatientKey], seed: u64) -> Result<Figure> {
+    let share = metric::retrieval::share_found(found, 0..found.len());
+    let is_own = |(at, found): (usize, &Option<usize>)| f64::from(u8::from(*found == Some(at)));
+    let own: Vec<f64> = found.iter().enumerate().map(is_own).collect();
+    let drawn = match 0.0 < share && share < 1.0 {
+        true => interval_of_mean(&own, patients, seed)?,
+        false => None,
+    };
+    let num_patients = patients.iter().collect::<BTreeSet<_>>().len();
+    let interval = drawn.or_else(|| wilson(share, num_patients));
+    Ok(Figure::from(share).within(interval))
 }
 
-fn interval_in_words(share: &Figure, trials: u64) -> String {
-    let words = |[low, high]: [f64; 2]| {
-        format!("Of other candidates {} to {} (95 % confidence).", percent(low), percent(high))
-    };
-    interval(share, trials).map(words).unwrap_or_default()
+/// Where the share lies of which `share` was seen in `trials`, with 95 % confidence (Wilson 1927).
+fn wilson(share: f64, trials: usize) -> Option<[f64; 2]> {
+    let (n, z) = (trials as f64, 1.959_963_984_540_054);
+    let centre = (share + z * z / (2.0 * n)) / (1.0 + z * z / n);
+    let half = z / (1.0 + z * z / n) * (share * (1.0 - share) / n + z * z / (4.0 * n * n)).sqrt();
+    (trials > 0).then_some([centre - half, centre + half])
 }
 
 /// What the autoencoder makes of images of `size` pixels a side (posterior mean), in [0, 1].
@@ -279,8 +291,8 @@ pub fn restored(
     Ok(to_images(autoencoder.decode(latents))?)
 }
 
-/// The part of drawn images whose most correlated candidate, over unpadded pixels, is their own.
-fn pixel_found(drawn: &[Vec<f32>], candidates: &[Candidate]) -> f64 {
+/// For each drawn image its most correlated candidate, over unpadded pixels.
+fn pixel_found(drawn: &[Vec<f32>], candidates: &[Candidate]) -> Vec<Option<usize>> {
     let thumbnails: Vec<(Vec<f32>, Vec<bool>)> = candidates
         .iter()
         .map(|candidate| {
@@ -297,13 +309,12 @@ fn pixel_found(drawn: &[Vec<f32>], candidates: &[Candidate]) -> f64 {
         .collect();
     let drawn: Vec<Vec<f32>> =
         drawn.iter().zip(candidates).map(|(image, it)| thumbnail(image, it.square.size)).collect();
-    let found = metric::retrieval::nearest_by(drawn.len(), thumbnails.len(), |query, candidate| {
+    metric::retrieval::nearest_by(drawn.len(), thumbnails.len(), |query, candidate| {
         // Only pixels that neither source nor candidate pads: the shape of the padding must not tell.
         let (other, mask) = &thumbnails[candidate];
         let masks = [&thumbnails[query].1[..], mask];
         metric::pearson(&drawn[query], other, &masks).unwrap_or(f64::NEG_INFINITY)
-    });
-    metric::retrieval::share_found(&found, 0..drawn.len())
+    })
 }
 
 /// `pixels` of a square at 64 × 64.
@@ -322,11 +333,27 @@ mod tests {
             let found = found.unwrap();
             assert!(found.iter().zip(expected).all(|(a, b)| (a - b).abs() < 1e-9), "{found:?}");
         };
-        close(
-            interval(&Figure::Known(51.0 / 128.0), 128),
-            [0.317_775_851_118_985_2, 0.485_017_593_124_071_2],
-        );
-        close(interval(&Figure::Known(0.0), 10), [0.0, 0.277_532_799_862_889_26]);
-        assert_eq!(interval(&Figure::missing("none"), 10), None);
+        close(wilson(51.0 / 128.0, 128), [0.317_775_851_118_985_2, 0.485_017_593_124_071_2]);
+        close(wilson(0.0, 10), [0.0, 0.277_532_799_862_889_26]);
+        assert_eq!(wilson(0.5, 0), None);
+    }
+
+    /// Two images of each patient, either both found or none: as if there were half as many.
+    #[test]
+    fn patients_count_not_images() {
+        let patients: Vec<PatientKey> = (0..60).map(|at| PatientKey([at / 2; 16])).collect();
+        let found: Vec<Option<usize>> = (0..60).map(|at| (at / 2 % 2 == 0).then_some(at)).collect();
+        let width = |patients: &[PatientKey]| {
+            let share = share_of_own(&found, patients, 1).unwrap();
+            let [low, high] = share.interval().unwrap();
+            assert!(share.value() == Some(0.5) && low < 0.5 && 0.5 < high);
+            high - low
+        };
+        let strangers: Vec<PatientKey> = (0..60).map(|at| PatientKey([at; 16])).collect();
+        let ratio = width(&patients) / width(&strangers);
+        assert!((1.2..1.7).contains(&ratio), "{ratio}, expected about the root of two");
+        let all: Vec<Option<usize>> = (0..60).map(Some).collect();
+        let [low, high] = share_of_own(&all, &patients, 1).unwrap().interval().unwrap();
+        assert!(low < 0.9 && (high - 1.0).abs() < 1e-12, "{low} {high}");
     }
 }

@@ -1,6 +1,6 @@
 //! Fréchet distance (Heusel et al. 2017) between generated and real images.
 
-use super::{MOST_IMAGES, Measure};
+use super::{Looks, MOST_IMAGES, Measure, of_strategy, titled};
 use crate::evaluate::evidence::Evidence;
 use crate::evaluate::extractor::Extractor;
 use crate::evaluate::finding::{Figure, Finding, Tile};
@@ -18,11 +18,15 @@ pub struct Frechet {
     pub images: usize,
     /// What sees the images.
     pub features: Extractor,
+    /// The only strategy whose samples are looked at, by its number in the recipe's `sample`, beside real images of the
+    /// split that it starts from. None: all that start from training images.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub strategy: Option<usize>,
 }
 
 impl Default for Frechet {
     fn default() -> Self {
-        Self { images: MOST_IMAGES, features: Extractor::Own }
+        Self { images: MOST_IMAGES, features: Extractor::Own, strategy: None }
     }
 }
 
@@ -32,7 +36,7 @@ impl Measure for Frechet {
     }
 
     fn key(&self) -> String {
-        self.features.key("frechet_distance")
+        of_strategy(self.features.key("frechet_distance"), self.strategy)
     }
 
     fn images(&self) -> Option<usize> {
@@ -43,8 +47,12 @@ impl Measure for Frechet {
         Some(&self.features)
     }
 
+    fn looks(&self) -> Looks {
+        Looks::At(self.strategy)
+    }
+
     fn measure(&self, evidence: &Evidence<'_>) -> Result<Finding> {
-        let sets = evidence.sets(&self.features)?;
+        let sets = evidence.sets(&self.features, self.strategy)?;
         let compared = sets.compared(self.images);
         let [first, second] = compared.real_vs_real;
         let value: Figure = metric::frechet_distance(compared.real, compared.generated).into();
@@ -72,7 +80,7 @@ impl Measure for Frechet {
         described.note(&mut finding);
         finding.tiles.push(Tile {
             rank: 4,
-            label: "Fréchet distance".into(),
+            label: titled("Fréchet distance", self.strategy),
             value: value.shown(number),
             reason: value.reason(),
             beside: vec![("Real images of other patients".into(), floor.shown(number))],

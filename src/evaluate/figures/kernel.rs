@@ -1,6 +1,6 @@
 //! Kernel distance (KID, Bińkowski et al. 2018) between generated and real images.
 
-use super::{MOST_IMAGES, Measure, at_least, part};
+use super::{Looks, MOST_IMAGES, Measure, at_least, of_strategy, part};
 use crate::evaluate::evidence::Evidence;
 use crate::evaluate::extractor::Extractor;
 use crate::evaluate::finding::Finding;
@@ -22,11 +22,21 @@ pub struct Kernel {
     pub images: usize,
     /// What sees the images.
     pub features: Extractor,
+    /// The only strategy whose samples are looked at, by its number in the recipe's `sample`, beside real images of the
+    /// split that it starts from. None: all that start from training images.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub strategy: Option<usize>,
 }
 
 impl Default for Kernel {
     fn default() -> Self {
-        Self { subsets: 50, subset_size: 100, images: MOST_IMAGES, features: Extractor::Own }
+        Self {
+            subsets: 50,
+            subset_size: 100,
+            images: MOST_IMAGES,
+            features: Extractor::Own,
+            strategy: None,
+        }
     }
 }
 
@@ -36,7 +46,7 @@ impl Measure for Kernel {
     }
 
     fn key(&self) -> String {
-        self.features.key("kernel_distance")
+        of_strategy(self.features.key("kernel_distance"), self.strategy)
     }
 
     fn faults(&self) -> Vec<String> {
@@ -52,8 +62,12 @@ impl Measure for Kernel {
         Some(&self.features)
     }
 
+    fn looks(&self) -> Looks {
+        Looks::At(self.strategy)
+    }
+
     fn measure(&self, evidence: &Evidence<'_>) -> Result<Finding> {
-        let sets = evidence.sets(&self.features)?;
+        let sets = evidence.sets(&self.features, self.strategy)?;
         let compared = sets.compared(self.images);
         let distance = |a: Features<'_>, b: Features<'_>| {
             let size = self.subset_size.min(a.len()).min(b.len());

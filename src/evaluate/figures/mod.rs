@@ -1,5 +1,6 @@
 //! The figures: a file each, with its settings, what is wrong with them, how it is measured, and what readers are told.
 
+mod copying;
 mod coverage;
 mod diversity;
 pub mod fidelity;
@@ -12,7 +13,7 @@ mod restoration;
 
 use super::evidence::Evidence;
 use super::extractor::Extractor;
-use super::finding::{Figure, Finding};
+use super::finding::{Figure, Finding, Text};
 use crate::artifact;
 use crate::faults::{demand, within};
 use crate::metric::{self, Refusal};
@@ -20,6 +21,7 @@ use anyhow::Result;
 use serde::{Deserialize, Serialize};
 use std::{fs, path::Path};
 
+pub use copying::DataCopying;
 pub use coverage::Coverage;
 pub use diversity::Diversity;
 pub use fidelity::ConditionFidelity;
@@ -46,12 +48,25 @@ pub enum Evaluation {
     Kernel(Kernel),
     /// Precision, recall, density and coverage, of the same sets.
     Coverage(Coverage),
+    /// Authenticity, and the test for data copying: are samples nearer to training images than held-out ones?
+    DataCopying(DataCopying),
     /// MS-SSIM between samples, and between as many training images: lower is more diverse.
     Diversity(Diversity),
     /// Whether an image drawn from E(x) shows x.
     ConditionFidelity(ConditionFidelity),
     /// Pearson correlation with the nearest training image: a first look at memorisation.
     NearestTrain(NearestTrain),
+}
+
+/// Which of the sample stage's images a figure looks at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Looks {
+    /// At none.
+    Nowhere,
+    /// At all of them.
+    All,
+    /// At those of one strategy, by its number in the recipe's list, or at all that start from training images.
+    At(Option<usize>),
 }
 
 /// All that anybody knows of a figure.
@@ -77,9 +92,9 @@ pub trait Measure {
         None
     }
 
-    /// Does it look at the sample stage's images?
-    fn needs_samples(&self) -> bool {
-        true
+    /// Which of the sample stage's images it looks at.
+    fn looks(&self) -> Looks {
+        Looks::All
     }
 
     /// Questions to the denoiser.
@@ -99,6 +114,7 @@ impl Evaluation {
             Self::Frechet(figure) => figure,
             Self::Kernel(figure) => figure,
             Self::Coverage(figure) => figure,
+            Self::DataCopying(figure) => figure,
             Self::Diversity(figure) => figure,
             Self::ConditionFidelity(figure) => figure,
             Self::NearestTrain(figure) => figure,
@@ -141,6 +157,19 @@ pub fn measure_all(evidence: &Evidence<'_>, partial: &Path) -> Result<Vec<Findin
         })
         .collect()
 }
+
+/// The section of a figure that looks at `strategy` alone.
+fn of_strategy(key: String, strategy: Option<usize>) -> String {
+    strategy.map_or(key.clone(), |strategy| format!("{key}_strategy_{strategy}"))
+}
+
+/// The headline of a figure that looks at `strategy` alone.
+fn titled(name: &'static str, strategy: Option<usize>) -> Text {
+    strategy.map_or(name.into(), |strategy| format!("{name}, strategy {strategy}").into())
+}
+
+/// What readers are told of intervals.
+const BETWEEN: &str = "In brackets: 95 % of a thousand draws of as many patients.";
 
 /// A fault, if `value` is less than `least`.
 fn at_least(what: &str, value: usize, least: usize) -> Option<String> {

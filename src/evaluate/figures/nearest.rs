@@ -45,7 +45,7 @@ impl Measure for NearestTrain {
 
     /// How near samples, and real images that were held out, come to a training image.
     fn measure(&self, evidence: &Evidence<'_>) -> Result<Finding> {
-        let Evidence { samples, train, valid, .. } = *evidence;
+        let Evidence { samples, train, valid, test, .. } = *evidence;
         let chosen = |name: &str, count: usize| {
             let stream = Stream::new(evidence.seed, &format!("evaluate/nearest/{name}"));
             subset::chosen(stream, count, self.images)
@@ -63,7 +63,8 @@ impl Measure for NearestTrain {
                 Padded { pixels: thumbnail(&square.pixels, square.size), content }
             })
         };
-        let contents = samples.contents(&of_samples, train.entries(), train.size());
+        let sources = [train, valid, test].into_iter().flat_map(|images| images.entries());
+        let contents = samples.contents(&of_samples, sources, train.size());
         let drawn = of_samples.par_iter().zip(contents).map(|(&at, content)| {
             watch.advance(1)?;
             Ok(Padded { pixels: thumbnail(&samples.pixels(at)?, train.size()), content })

@@ -1,18 +1,17 @@
 //! What the encoder's embeddings are worth. Always in the report; in the recipe's list for its settings.
 
-use super::{MOST_IMAGES, Measure, at_least};
+use super::{BETWEEN, Looks, MOST_IMAGES, Measure, at_least};
 use crate::data::catalog::{Entry, Label, PatientKey};
 use crate::data::latents::Latents;
-use crate::data::radiographs::Radiographs;
 use crate::evaluate::evidence::Evidence;
+use crate::evaluate::eye::Eye;
 use crate::evaluate::finding::{Figure, Finding, Meter, Taken, Tile};
-use crate::evaluate::images::{READ_AHEAD, map_images};
 use crate::evaluate::sets;
 use crate::evaluate::subset;
 use crate::evaluate::words::{number, of, percent};
-use crate::metric::{self, Features, knn};
-use crate::models::encoder::Embedder;
+use crate::metric::{self, Features, Refusal, bootstrap, knn};
 use crate::random::Stream;
+use crate::telemetry::Watch;
 use anyhow::Result;
 use serde::{Deserialize, Serialize};
 
@@ -53,8 +52,8 @@ impl Measure for Neighbours {
         Some(self.images)
     }
 
-    fn needs_samples(&self) -> bool {
-        false
+    fn looks(&self) -> Looks {
+        Looks::Nowhere
     }
 
     fn measure(&self, evidence: &Evidence<'_>) -> Result<Finding> {
@@ -64,11 +63,17 @@ impl Measure for Neighbours {
         let entries: Vec<&Entry> = images.entries().iter().chain(held_out.entries()).collect();
         let stream = |name| Stream::new(evidence.seed, name);
         let asked = asked(&entries, train.len(), self, stream("evaluate/neighbours"));
-        let accuracy = |rows: &[f32]| -> Figure {
+        let accuracy = |rows: &[f32]| -> Result<Figure> {
             let features = Features::new(rows, width);
             let (labels, patients, k) = (&asked.labels, &asked.patients, self.neighbours);
-            let found = knn::accuracy_leave_group_out(features, labels, patients, k);
-            found.map(|found| found.mean).into()
+            let told = match knn::told_leave_group_out(features, labels, patients, k) {
+                Ok(told) => told,
+                Err(refusal) => return Ok(Err(refusal).into()),
+            };
+            let mean = |counts: Option<&[u32]>| told.accuracy(counts).map(|it| it.mean);
+            let interval =
+                bootstrap::interval(patients, evidence.seed, |counts| mean(Some(counts)))?;
+            Ok(Figure::from(mean(None).ok_or(Refusal::NoLabel)).within(interval))
         };
         let [of_train, of_valid] = &asked.rows;
         let [accuracy, untrained] = match knn::check_labels(&asked.labels) {
@@ -77,13 +82,19 @@ impl Measure for Neighbours {
                 let rows = [class_tokens(train, of_train), class_tokens(valid, of_valid)];
                 let untrained = match evidence.untrained {
                     Some(untrained) => {
-                        let of_train = embedded(untrained, images, of_train)?;
-                        let of_valid = embedded(untrained, held_out, of_valid)?;
-                        accuracy(&[of_train, of_valid].concat())
+                        let eye = Eye::untrained(untrained, evidence)?;
+                        let count = of_train.len() + of_valid.len();
+                        let watch = Watch::new("untrained", 0, count as u64);
+                        let see = |images, indices: &[usize]| {
+                            sets::of_real(&eye, images, indices, <[f32]>::to_vec, &watch)
+                        };
+                        let (of_train, of_valid) =
+                            (see(images, of_train)?, see(held_out, of_valid)?);
+                        accuracy(&[of_train, of_valid].concat())?
                     }
                     None => Figure::missing("the encoder was not trained here"),
                 };
-                [accuracy(&rows.concat()), untrained]
+                [accuracy(&rows.concat())?, untrained]
             }
         };
         let chosen = subset::chosen(stream("evaluate/embeddings"), valid.len(), self.images);
@@ -119,7 +130,7 @@ impl Measure for Neighbours {
             "Neighbour accuracy",
             format!(
                 "Balanced accuracy of labels voted by the nearest images of other patients \
-                 (cosine), mean over labels, among {}. Chance is 50 %.",
+                 (cosine), mean over labels, among {}. Chance is 50 %. {BETWEEN}",
                 of(knn_images, "training and validation images with a label"),
             ),
         );
@@ -155,16 +166,6 @@ impl Measure for Neighbours {
 fn class_tokens(latents: &Latents, indices: &[usize]) -> Vec<f32> {
     let [_, width] = latents.token_shape();
     indices.iter().flat_map(|&at| latents.tokens(at)[..width].to_vec()).collect()
-}
-
-/// The same, as `encoder` makes them. Fails where a signal came first.
-fn embedded(encoder: &Embedder, images: &Radiographs, indices: &[usize]) -> Result<Vec<f32>> {
-    let mut embeddings = Vec::new();
-    for indices in indices.chunks(READ_AHEAD) {
-        let pixels = map_images(images, indices, |square| square.pixels.clone())?;
-        embeddings.extend(sets::embedded(encoder, &pixels, images.size())?);
-    }
-    Ok(embeddings)
 }
 
 /// What the nearest neighbours are asked.

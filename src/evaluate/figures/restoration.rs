@@ -1,13 +1,15 @@
 //! How much of an image survives the autoencoder. Always in the report.
 
 use super::fidelity::restored;
-use super::{Measure, mean};
+use super::{BETWEEN, Measure, mean};
+use crate::data::catalog::PatientKey;
 use crate::data::image::Square;
 use crate::evaluate::evidence::Evidence;
 use crate::evaluate::finding::{Figure, Finding, Taken, Tile};
 use crate::evaluate::images::{BATCH, map_images};
 use crate::evaluate::subset;
 use crate::evaluate::words::{number, of};
+use crate::metric::bootstrap::interval_of_mean;
 use crate::metric::{self, Refusal};
 use crate::random::Stream;
 use crate::telemetry::Watch;
@@ -50,8 +52,16 @@ impl Measure for Restoration {
         let (psnr_db, ms_ssim): (Vec<f64>, Vec<_>) = found.into_iter().unzip();
         let ms_ssim: Result<Vec<f64>, Refusal> =
             ms_ssim.into_iter().map(|found| Ok(found?.value)).collect();
-        let psnr_db = Figure::from(mean(&psnr_db));
-        let ms_ssim = Figure::from(ms_ssim.map(|values| mean(&values)));
+        let patients: Vec<PatientKey> =
+            chosen.iter().map(|&at| valid.entries()[at].patient).collect();
+        let with_interval = |values: &[f64]| -> Result<Figure> {
+            Ok(Figure::from(mean(values)).within(interval_of_mean(values, &patients, seed)?))
+        };
+        let psnr_db = with_interval(&psnr_db)?;
+        let ms_ssim = match ms_ssim {
+            Ok(values) => with_interval(&values)?,
+            Err(refusal) => Err(refusal).into(),
+        };
         let images = Taken::new(chosen.len(), valid.len());
         let mut finding = Finding::new(self.key(), "Autoencoder");
         finding.figure(
@@ -61,7 +71,7 @@ impl Measure for Restoration {
             "PSNR, dB",
             format!(
                 "Peak signal-to-noise ratio of {} after encoding (posterior mean) and \
-                 decoding, range 1, padding left out, mean over images. More is better.",
+                 decoding, range 1, padding left out, mean over images. More is better. {BETWEEN}",
                 of(images, "validation images"),
             ),
         );

@@ -169,7 +169,7 @@ fn stages(report: &Report) -> String {
 /// A figure in a table; the reason of a missing one as its title, and read aloud.
 fn cell(figure: &Figure, format: impl Fn(f64) -> String) -> String {
     match figure {
-        Figure::Known(value) => escape(&format(*value)),
+        Figure::Known(value) | Figure::Between { value, .. } => escape(&format(*value)),
         Figure::Missing(reason) => {
             let reason = escape(reason);
             format!("<span title=\"{reason}\">–<span class=\"hidden\"> {reason}</span></span>")

@@ -3,6 +3,7 @@
 use super::{Flavor, ImageEncoderConfig};
 use crate::data::image;
 use crate::models::foreign::Foreign;
+use crate::models::weights::folder::{self, FolderError, ModelFolder};
 use crate::models::{ConfigError, check_multiple};
 use burn::tensor::{Device, Tensor, TensorData};
 use fast_image_resize as fir;
@@ -77,6 +78,21 @@ impl Preprocessing {
             (vec![0.5; num_channels], vec![0.5; num_channels])
         };
         Self { side: encoder.image_size(), mean, std, resample }
+    }
+
+    /// What the `preprocessor_config.json` in `folder` says; where there is none, [`default_for`](Self::default_for).
+    pub fn of_folder(
+        folder: &ModelFolder,
+        encoder: &ImageEncoderConfig,
+    ) -> Result<Self, FolderError> {
+        const FILE: &str = "preprocessor_config.json";
+        let path = folder.path.join(FILE);
+        if !path.is_file() {
+            return Ok(Self::default_for(encoder));
+        }
+        let text = folder::read_config(&folder.path, FILE)?;
+        Self::from_transformers(&text, encoder)
+            .map_err(|source| FolderError::Config { path, source })
     }
 
     /// Reads the `preprocessor_config.json` of transformers' image processors for `ViTModel`, DINOv2 and DINOv3.

@@ -1,7 +1,9 @@
 //! Pairs of real images, and how far between them to go.
 
 use super::{Candidates, Interpolate, Origin, in_turn};
+use crate::interrupt;
 use crate::random::Stream;
+use rayon::prelude::*;
 
 /// Why there is nothing to make synthetic images from.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -18,13 +20,16 @@ pub enum ManifoldError {
         /// How many there are.
         images: usize,
     },
+    /// The process was asked to end.
+    #[error("a signal came before all partners were found")]
+    Stopped,
 }
 
 /// The pairs that `section` asks for.
 ///
 /// First sources take turns among the images that have a partner; the partner is drawn among the
 /// nearest neighbours of equal labels, its weight uniformly from the section's range.
-pub fn interpolation_plan<L: Ord, P: Eq>(
+pub fn interpolation_plan<L: Ord + Sync, P: Eq + Sync>(
     candidates: &Candidates<'_, L, P>,
     section: &Interpolate,
     seed: u64,
@@ -41,18 +46,20 @@ pub fn interpolation_plan<L: Ord, P: Eq>(
     let pairs = Stream::new(seed, "manifold/interpolate");
     let (low, high) = section.weight;
     let origin = |image: u64| {
+        // Every image is compared with all that have its labels.
+        interrupt::unless_requested().map_err(|_| ManifoldError::Stopped)?;
         let first = anchors[in_turn(anchors.len(), order, image)];
         let near = candidates.neighbours(first, section.neighbours.max(1));
         let mut draws = pairs.at(image);
         let second = near[draws.below(near.len() as u64) as usize];
-        Origin {
+        Ok(Origin {
             strategy: "Interpolate".into(),
             sources: vec![first, second],
             weight: Some(draws.range(low, high)),
             seed: draws.below(1 << 53),
-        }
+        })
     };
-    Ok((0..section.images as u64).map(origin).collect())
+    (0..section.images as u64).into_par_iter().map(origin).collect()
 }
 
 #[cfg(test)]
@@ -65,7 +72,7 @@ mod tests {
         let embeddings = Stream::new(3, "embeddings").at(0).normals(count * width);
         let labels: Vec<usize> = (0..count).map(|image| image % 3).collect();
         let patients: Vec<usize> = (0..count).map(|image| image / 2).collect();
-        let candidates = Candidates::new(&embeddings, &labels, &patients);
+        let candidates = Candidates::new(embeddings.clone(), &labels, &patients);
         let section = Interpolate { images: 100, neighbours: 4, ..Interpolate::default() };
         let plan = interpolation_plan(&candidates, &section, 5).unwrap();
         assert_eq!(plan.len(), 100);
@@ -88,7 +95,7 @@ mod tests {
         let section = Interpolate::default();
         let plan = |labels: &[u8], patients: &[u8]| {
             let embeddings = vec![1.0; labels.len()];
-            interpolation_plan(&Candidates::new(&embeddings, labels, patients), &section, 1)
+            interpolation_plan(&Candidates::new(embeddings, labels, patients), &section, 1)
         };
         assert_eq!(plan(&[], &[]), Err(ManifoldError::Empty));
         assert_eq!(plan(&[1, 2], &[1, 2]), Err(ManifoldError::NoPartner { images: 2 }));

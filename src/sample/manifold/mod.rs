@@ -11,6 +11,7 @@ pub use {
 };
 
 use super::sampler::Sampler;
+use crate::data::catalog::Split;
 use crate::diffusion::{Guidance, Schedule};
 use crate::faults::{demand, within};
 use crate::random::{Permutation, Stream};
@@ -31,6 +32,9 @@ pub enum Strategy {
 pub struct Reconstruct {
     /// Images to make. Above the number of real images, each serves again with other noise.
     pub images: usize,
+    /// The part of the data whose images guide. Held-out ones are for measuring, not for training on what comes of them.
+    #[serde(skip_serializing_if = "is_train")]
+    pub split: Split,
     /// How the condition guides.
     pub guidance: Guidance,
     /// From noise to image.
@@ -43,6 +47,9 @@ pub struct Reconstruct {
 pub struct Interpolate {
     /// Images to make.
     pub images: usize,
+    /// The part of the data whose images guide. Held-out ones are for measuring, not for training on what comes of them.
+    #[serde(skip_serializing_if = "is_train")]
+    pub split: Split,
     /// Partners are drawn among this many nearest neighbours.
     pub neighbours: usize,
     /// Range from which the partner's weight is drawn, within [0, 1].
@@ -53,9 +60,19 @@ pub struct Interpolate {
     pub sampler: Sampler,
 }
 
+/// What a recipe need not say is not part of what its images are known by.
+fn is_train(split: &Split) -> bool {
+    *split == Split::Train
+}
+
 impl Default for Reconstruct {
     fn default() -> Self {
-        Self { images: 64, guidance: Guidance::None, sampler: Sampler::default() }
+        Self {
+            images: 64,
+            split: Split::Train,
+            guidance: Guidance::None,
+            sampler: Sampler::default(),
+        }
     }
 }
 
@@ -63,6 +80,7 @@ impl Default for Interpolate {
     fn default() -> Self {
         Self {
             images: 64,
+            split: Split::Train,
             neighbours: 20,
             weight: (0.3, 0.7),
             guidance: Guidance::None,
@@ -85,6 +103,14 @@ impl Strategy {
         match self {
             Self::Reconstruct(section) => section.images,
             Self::Interpolate(section) => section.images,
+        }
+    }
+
+    /// The part of the data whose images guide.
+    pub fn split(&self) -> Split {
+        match self {
+            Self::Reconstruct(section) => section.split,
+            Self::Interpolate(section) => section.split,
         }
     }
 
@@ -114,8 +140,8 @@ impl Strategy {
     }
 
     /// Which real images, weights and seeds the synthetic images come from, `candidates` being all
-    /// real images there are.
-    pub fn plan<L: Ord, P: Eq>(
+    /// real images of its split.
+    pub fn plan<L: Ord + Sync, P: Eq + Sync>(
         &self,
         candidates: &Candidates<'_, L, P>,
         seed: u64,
@@ -253,6 +279,11 @@ mod tests {
         assert_eq!(read("Reconstruct()").unwrap(), Strategy::Reconstruct(Reconstruct::default()));
         assert!(read("Reconstruct(neighbours: 3)").is_err());
         assert_eq!(read(&syntax.to_string(&strategy).unwrap()).unwrap(), strategy);
+        // What was drawn before there was a choice is known by the same words.
+        assert!(!syntax.to_string(&strategy).unwrap().contains("split"));
+        let held_out = read("Reconstruct(split: Test)").unwrap();
+        assert_eq!(held_out.split(), Split::Test);
+        assert_eq!(read(&syntax.to_string(&held_out).unwrap()).unwrap(), held_out);
         let wrong = "Interpolate(images: 0, neighbours: 0, weight: (0.7, 0.3), guidance: -1.0, \
                      sampler: Ddim(steps: 0))";
         assert_eq!(read(wrong).unwrap().check().len(), 5);

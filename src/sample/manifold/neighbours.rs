@@ -16,11 +16,11 @@ pub struct Candidates<'a, L, P> {
 
 impl<'a, L: Ord, P: Eq> Candidates<'a, L, P> {
     /// `embeddings` has one row of the same length for each of `labels` and `patients`.
-    pub fn new(embeddings: &[f32], labels: &'a [L], patients: &'a [P]) -> Self {
+    pub fn new(embeddings: impl Into<Vec<f32>>, labels: &'a [L], patients: &'a [P]) -> Self {
         assert_eq!(labels.len(), patients.len(), "labels and a patient for each image");
-        let width = embeddings.len().checked_div(labels.len()).unwrap_or(1).max(1);
-        assert_eq!(embeddings.len(), width * labels.len(), "an embedding for each image");
-        let mut units = embeddings.to_vec();
+        let mut units: Vec<f32> = embeddings.into();
+        let width = units.len().checked_div(labels.len()).unwrap_or(1).max(1);
+        assert_eq!(units.len(), width * labels.len(), "an embedding for each image");
         for row in units.chunks_mut(width) {
             let norm = row.iter().map(|&x| f64::from(x).powi(2)).sum::<f64>().sqrt();
             if norm > 0.0 {
@@ -92,7 +92,7 @@ mod tests {
         let embeddings = [1.0, 0.0, 2.0, 0.1, 0.0, 1.0, 5.0, 1.0, 1.0, 0.01];
         let labels = ["sick", "sick", "sick", "sick", "well"];
         let patients = [1, 2, 3, 1, 4];
-        let candidates = Candidates::new(&embeddings, &labels, &patients);
+        let candidates = Candidates::new(embeddings.clone(), &labels, &patients);
         assert_eq!(
             neighbours(&candidates, 9),
             [vec![1, 2], vec![0, 3, 2], vec![3, 1, 0], vec![1, 2], vec![]]
@@ -107,7 +107,7 @@ mod tests {
         let embeddings = Stream::new(1, "embeddings").at(0).normals(count * width);
         let labels = vec![(); count];
         let patients: Vec<usize> = (0..count).collect();
-        let candidates = Candidates::new(&embeddings, &labels, &patients);
+        let candidates = Candidates::new(embeddings.clone(), &labels, &patients);
         let row = |image: usize| &embeddings[image * width..][..width];
         let norm = |image: usize| row(image).iter().map(|x| x * x).sum::<f32>().sqrt();
         for image in 0..count {
@@ -123,7 +123,7 @@ mod tests {
 
     #[test]
     fn no_images_have_no_neighbours() {
-        let candidates = Candidates::<u8, u8>::new(&[], &[], &[]);
+        let candidates = Candidates::<u8, u8>::new([], &[], &[]);
         assert!(candidates.is_empty() && neighbours(&candidates, 3).is_empty());
     }
 }

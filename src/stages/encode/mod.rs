@@ -6,9 +6,10 @@ use super::ingest::images_in_words;
 use super::reference::Reference;
 use super::{Cost, ENCODE, Made, Run, Stage, State, hasher, text};
 use crate::artifact::{self, Hasher, Lock};
-use crate::data::latents::{Latents, key};
+use crate::data::catalog::Split;
+use crate::data::latents::{Latents, Scale, key};
 use crate::data::radiographs::Radiographs;
-use crate::data::store::{Check, Store};
+use crate::data::store::{Check, Store, StoreError};
 use crate::interrupt::{self, Interrupted};
 use crate::recipe::networks::EncoderFrom;
 use crate::telemetry::Watch;
@@ -34,6 +35,7 @@ pub(super) struct Encoded {
     store: Arc<Store>,
     pub(super) train: Arc<Radiographs>,
     pub(super) valid: Arc<Radiographs>,
+    pub(super) test: Arc<Radiographs>,
     /// Images of the catalog that are not in the store.
     pub(super) num_missing: usize,
 }
@@ -227,14 +229,14 @@ impl Run {
             true => split.clone(),
             false => Arc::new(split.filtered(|entry| !missing.contains(&key(entry)))),
         };
-        let (train, valid) = (present(&images.train), present(&images.valid));
+        let [train, valid, test] = [&images.train, &images.valid, &images.test].map(present);
         ensure!(
             !train.is_empty() && !valid.is_empty(),
             "the store has {} training and {} validation images; both are needed",
             train.len(),
             valid.len()
         );
-        Ok(Encoded { store, train, valid, num_missing: missing.len() })
+        Ok(Encoded { store, train, valid, test, num_missing: missing.len() })
     }
 
     /// Training and validation rows of the store.
@@ -244,9 +246,27 @@ impl Run {
         let valid = Latents::new(store.clone(), valid.entries(), Some(train.scale().clone()))?;
         Ok((Arc::new(train), Arc::new(valid)))
     }
+
+    /// The rows of `split`, shifted and scaled as the training split's are.
+    pub(super) fn latents_of(&self, split: Split, scale: Scale) -> Result<Latents> {
+        let Encoded { store, train, valid, test, .. } = self.encoded()?;
+        let images = match split {
+            Split::Train => train,
+            Split::Valid => valid,
+            Split::Test => test,
+        };
+        Latents::new(store.clone(), images.entries(), Some(scale))
+    }
 }
 
 fn open(folder: &Path) -> Result<Arc<Store>> {
-    let store = Store::open(folder, Check::Hashes);
-    store.map(Arc::new).context("the store is damaged; remove its folder to make it again")
+    let opened = || -> Result<(Store, bool), StoreError> {
+        let store = Store::open(folder, Check::Sizes)?;
+        let is_whole = store.verify_while(|| !interrupt::requested())?;
+        Ok((store, is_whole))
+    };
+    let (store, is_whole) =
+        opened().context("the store is damaged; remove its folder to make it again")?;
+    // Reading all of it may take longer than whoever asks should wait.
+    if is_whole { Ok(Arc::new(store)) } else { Err(Interrupted.into()) }
 }
