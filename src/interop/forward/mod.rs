@@ -10,7 +10,7 @@ mod text;
 
 use crate::interop::scheduler::{SchedulerConfig, SchedulerError, trajectory};
 use crate::models::ConfigError;
-use crate::models::denoiser::AddedError;
+use crate::models::denoiser::{AddedError, BackboneConfig};
 use crate::models::text::InputError;
 use crate::models::weights::StateDict;
 use crate::models::weights::folder::{self, FolderError, ModelFolder};
@@ -88,6 +88,12 @@ fn scheduler(config: &str, mut inputs: Inputs<'_>) -> Result<StateDict, ForwardE
     Ok([named("sample", trajectory(&config, sample, outputs, noise)?)].into())
 }
 
+/// The denoiser's folder in a pipeline's.
+fn part(pipeline: &Path) -> PathBuf {
+    let parts = BackboneConfig::PARTS.map(|name| pipeline.join(name));
+    parts.iter().find(|part| part.is_dir()).unwrap_or(&parts[0]).clone()
+}
+
 /// diffusers' class name or transformers' model type.
 fn class(folder: &ModelFolder) -> Result<String, ForwardError> {
     #[derive(Deserialize)]
@@ -137,7 +143,7 @@ pub enum ForwardError {
         found: String,
     },
     /// A whole pipeline.
-    #[error("{} holds a pipeline; name one of the folders in it, such as {}", path.display(), path.join("unet").display())]
+    #[error("{} holds a pipeline; name one of the folders in it, such as {}", path.display(), part(path).display())]
     Pipeline {
         /// The folder.
         path: PathBuf,
