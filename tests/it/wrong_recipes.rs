@@ -153,6 +153,31 @@ const FAULTS: &[(&str, &str, &str)] = &[
     ("save_every: 96", "save_every: 0", "autoencoder.train.save_every is 0"),
     ("ema: (decay: 0.98)", "ema: (decay: 1.5)", "autoencoder.train.ema.decay is 1.5"),
     (
+        "ema: (decay: 0.98)",
+        "ema: (sigma_rel: [0.05, 0.4])",
+        "autoencoder.train.ema.sigma_rel[1] is 0.4; expected above 0 and at most 0.2886",
+    ),
+    (
+        "ema: (decay: 0.98)",
+        "ema: (decay: 0.98, half_life: 500)",
+        "autoencoder.train.ema.decay is 0.98; expected nothing beside half_life",
+    ),
+    (
+        "weight_decay: 0.04, clip_norm: 3.0)",
+        "weight_decay: 0.04, clip_norm: 3.0), ema: (half_life: 500)",
+        "encoder.task.teacher_momentum is 0.996; expected train.ema without half_life",
+    ),
+    (
+        "weighting: Uniform)",
+        "weighting: Uniform, times: LogitNormal(mean: -4.0, std: 1.0))",
+        "denoiser.task.times.mean is -4 with std 1; expected a mean and std with at least",
+    ),
+    (
+        "weighting: Uniform)",
+        "weighting: Uniform, times: LogitNormal(mean: 0.0))",
+        "`std`",
+    ),
+    (
         "Reconstruct(images: 64",
         "Reconstruct(guidance: Scale(scale: -1.0), images: 64",
         "sample[0].guidance.scale is -1",

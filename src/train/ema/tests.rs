@@ -356,3 +356,41 @@ fn averages_and_their_snapshots_survive_a_restart_bit_for_bit() {
         assert_eq!(snapshots::mixed(once.path(), &places, &mix).unwrap(), part(&whole, name));
     }
 }
+
+#[test]
+fn tmp_timing_of_follow() {
+    use crate::train::adamw::GradientSum;
+    use crate::train::{Learner, Stride};
+    use std::time::Instant;
+    let device = Device::flex();
+    let input = Tensor::<2>::ones([1, 2048], &device.clone().autodiff());
+    let stride = Stride { learning_rate: 1e-4, weight_decay: 0.0, ema_decay: 0.9 };
+    for sigma_rel in [vec![], vec![0.05], vec![0.05, 0.1], vec![0.05, 0.1, 0.15]] {
+        let ema = EmaConfig { sigma_rel: sigma_rel.clone(), ..EmaConfig::default() };
+        let plan = Train { ema, ..Train::default() };
+        let init = &mut Init::new(Stream::new(1, "line"), &device);
+        let fresh = Linear::filled(init, 2048, 8192, Fill::Normal(0.5), Some(Fill::Zeros));
+        let mut learner = Learner::new(None, fresh, &plan);
+        let mut spent = [0.0, 0.0];
+        for step in 0..12 {
+            let mut gradients = GradientSum::default();
+            let loss = learner.model().forward(input.clone()).square().mean();
+            gradients.add(learner.model(), loss.backward());
+            let begin = Instant::now();
+            let norm = learner.step(gradients, stride);
+            norm.read();
+            let middle = begin.elapsed().as_secs_f64();
+            learner.follow(&norm, &vec![0.9; sigma_rel.len().saturating_sub(1)]);
+            let end = begin.elapsed().as_secs_f64();
+            if step >= 2 {
+                spent[0] += middle / 10.0;
+                spent[1] += (end - middle) / 10.0;
+            }
+        }
+        println!(
+            "TIMING {sigma_rel:?}: step {:.1} ms, others {:.1} ms",
+            spent[0] * 1e3,
+            spent[1] * 1e3
+        );
+    }
+}
