@@ -52,25 +52,7 @@ impl<T: Task> Procedure for Descent<'_, T> {
         let Self { task, learner } = self;
         let seen_after = progress.images_seen + items.len() as u64;
         let learning_rate = plan.learning_rate.at(seen_after, progress.images);
-        let round = plan.micro_batch_size.unwrap_or(items.len()).min(items.len());
-        let rounds = items.chunks(round);
-        let num_rounds = rounds.len() as f64;
-        let shared = task.share(learner.model(), learner.ema(), items, round, progress);
-        let mut gradients = GradientSum::default();
-        let mut figures: Vec<(&'static str, Tensor<1>)> = Vec::new();
-        for (at, micro) in rounds.enumerate() {
-            let share = micro.len() as f64 / items.len() as f64;
-            let loss = task.loss(learner.model(), micro, &shared, at * round, progress);
-            let total = ("train/loss", loss.total.clone().inner());
-            for (at, (name, value)) in std::iter::once(total).chain(loss.parts).enumerate() {
-                match figures.get_mut(at) {
-                    Some((_, sum)) => *sum = sum.clone() + value * share,
-                    None => figures.push((name, value * share)),
-                }
-            }
-            // Rounds are averaged with equal weight; a smaller last one must count for less.
-            gradients.add(learner.model(), (loss.total * (share * num_rounds)).backward());
-        }
+        let (gradients, figures) = descent(*task, learner, items, plan, progress);
         let stride = Stride {
             learning_rate,
             weight_decay: task.weight_decay(plan.optimizer.weight_decay, progress),
@@ -78,7 +60,7 @@ impl<T: Task> Procedure for Descent<'_, T> {
         };
         let gradient_norm = learner.step(gradients, stride);
         task.after_step(&gradient_norm, progress);
-        Report { figures, gradient_norm, learning_rate }
+        Report { figures: figures.into(), gradient_norm, learning_rate }
     }
 
     fn validate(&self) -> Result<Vec<(&'static str, f64)>> {
@@ -101,6 +83,63 @@ impl<T: Task> Procedure for Descent<'_, T> {
 
     fn config(&self) -> serde_json::Value {
         self.task.config()
+    }
+}
+
+/// Gradients of the mean loss of `task` over `items`, micro-batch after micro-batch, and what it tells.
+pub(super) fn descent<T: Task>(
+    task: &mut T,
+    learner: &Learner<T::Model>,
+    items: &[T::Item],
+    plan: &Train,
+    progress: Progress,
+) -> (GradientSum, Figures) {
+    let round = plan.micro_batch_size.unwrap_or(items.len()).min(items.len());
+    let rounds = items.chunks(round);
+    let num_rounds = rounds.len() as f64;
+    let shared = task.share(learner.model(), learner.ema(), items, round, progress);
+    let mut gradients = GradientSum::default();
+    let mut figures = Figures::default();
+    for (at, micro) in rounds.enumerate() {
+        let share = micro.len() as f64 / items.len() as f64;
+        let loss = task.loss(learner.model(), micro, &shared, at * round, progress);
+        let total = ("train/loss", loss.total.clone().inner());
+        figures.add(std::iter::once(total).chain(loss.parts), share);
+        // Rounds are averaged with equal weight; a smaller last one must count for less.
+        gradients.add(learner.model(), (loss.total * (share * num_rounds)).backward());
+    }
+    (gradients, figures)
+}
+
+/// Means over a batch, in the order in which they were first told. Still on the device.
+#[derive(Default)]
+pub(super) struct Figures(Vec<(&'static str, Tensor<1>)>);
+
+impl Figures {
+    /// Adds what a `share` of the batch tells.
+    pub(super) fn add(
+        &mut self,
+        parts: impl IntoIterator<Item = (&'static str, Tensor<1>)>,
+        share: f64,
+    ) {
+        for (name, value) in parts {
+            match self.0.iter_mut().find(|(known, _)| *known == name) {
+                Some((_, sum)) => *sum = sum.clone() + value * share,
+                None => self.0.push((name, value * share)),
+            }
+        }
+    }
+
+    /// What was told under `name`.
+    pub(super) fn get(&self, name: &str) -> Tensor<1> {
+        let found = self.0.iter().find(|(known, _)| *known == name);
+        found.expect("who asks has told it before").1.clone()
+    }
+}
+
+impl From<Figures> for Vec<(&'static str, Tensor<1>)> {
+    fn from(figures: Figures) -> Self {
+        figures.0
     }
 }
 
@@ -154,10 +193,13 @@ impl Average {
                 .into_iter()
                 .map(|(name, value)| (name, f64::from(value.into_scalar::<f32>())))
                 .chain([("train/gradient_norm", norm)]);
-            for (at, (name, value)) in figures.enumerate() {
-                if means.len() <= at {
+            // By name: a procedure may tell more from some step on.
+            for (name, value) in figures {
+                let known = means.iter().position(|(known, _)| *known == name);
+                let at = known.unwrap_or_else(|| {
                     means.push((name, NumericMetricState::new()));
-                }
+                    means.len() - 1
+                });
                 means[at].1.update(value, images);
             }
         }

@@ -51,7 +51,7 @@ pub enum Measured {
 const NEAREST_TRAIN: &str = "nearest_train";
 
 /// `README.md` for `model`.
-pub(super) fn markdown(model: &Package) -> String {
+pub(super) fn markdown(model: &Package, autoencoder: &str) -> String {
     let card = &model.card;
     let [summary, parts] = [summary(model), parts(card)];
     let (data, metrics, memorisation) = (data(&card.counts), metrics(card), memorisation(card));
@@ -81,11 +81,11 @@ draws `sample.png`, a synthetic image that is to the encoder like IMAGE.png (gre
 chunk that it is synthetic. Or part by part:
 
 ```python
-from diffusers import AutoencoderKL, UNet2DConditionModel
+from diffusers import {autoencoder}, UNet2DConditionModel
 from transformers import AutoModel
 
 unet = UNet2DConditionModel.from_pretrained(folder, subfolder=\"unet\")
-vae = AutoencoderKL.from_pretrained(folder, subfolder=\"vae\")
+vae = {autoencoder}.from_pretrained(folder, subfolder=\"vae\")
 encoder = AutoModel.from_pretrained(f\"{{folder}}/encoder\")
 ```
 

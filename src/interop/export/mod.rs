@@ -16,7 +16,7 @@ use crate::data::file::Window;
 use crate::data::latents::Scale;
 use crate::diffusion::{Diffusion, Objective};
 use crate::interop::scheduler::from_umbra;
-use crate::models::autoencoder::{AutoencoderConfig, AutoencoderKlConfig};
+use crate::models::autoencoder::{AutoencoderConfig, AutoencoderKlConfig, AutoencoderTinyConfig};
 use crate::models::condition::Tokens;
 use crate::models::denoiser::DenoiserConfig;
 use crate::models::encoder::{Preprocessing, VitConfig};
@@ -42,7 +42,7 @@ pub struct Package {
     /// How an image reaches it.
     pub input: Preprocessing,
     /// What makes images of latents.
-    pub autoencoder: Part<AutoencoderKlConfig>,
+    pub autoencoder: Part<AutoencoderConfig>,
     /// What makes latents of noise.
     pub denoiser: OnDisk<DenoiserConfig>,
     /// What its U-Net was before it was tuned, if it was.
@@ -216,7 +216,8 @@ pub fn diffusers(model: &Package, folder: &Path) -> Result<()> {
         write_json(&at.join("preprocessor_config.json"), &preprocessor)?;
 
         write_text(&folder.join("sample.py"), SAMPLE)?;
-        write_text(&folder.join("README.md"), &card::markdown(model))
+        let class = autoencoder["_class_name"].as_str().unwrap_or("AutoencoderKL");
+        write_text(&folder.join("README.md"), &card::markdown(model, class))
     })
 }
 
@@ -241,14 +242,27 @@ fn index(scheduler: &Value, encoder: &Value, autoencoder: &Value) -> Value {
 /// (latent − `shift_factor`) · `scaling_factor`. A given one has brought these factors with it.
 fn autoencoder(model: &Package) -> Result<Value> {
     match &model.autoencoder {
-        Part::Trained(OnDisk { config, .. }) => {
-            let config = AutoencoderKlConfig {
-                scaling_factor: 1.0 / model.scale.std,
-                shift_factor: Some(model.scale.mean),
-                ..config.clone()
+        Part::Trained(OnDisk { config, weights, .. }) => {
+            let (scaling_factor, mean) = (1.0 / model.scale.std, model.scale.mean);
+            let config = match config.clone() {
+                AutoencoderConfig::Kl(config) => AutoencoderConfig::Kl(AutoencoderKlConfig {
+                    scaling_factor,
+                    shift_factor: Some(mean),
+                    ..config
+                }),
+                AutoencoderConfig::Tiny(config) => AutoencoderConfig::Tiny(AutoencoderTinyConfig {
+                    scaling_factor,
+                    shift_factor: mean,
+                    ..config
+                }),
             };
             let mut written = config.to_diffusers();
-            written["sample_size"] = model.image_size.into();
+            if written["_class_name"] == "TinyAutoencoder" {
+                return Err(ExportError::NoAutoencoder { path: weights.clone() }.into());
+            }
+            if let AutoencoderConfig::Kl(_) = config {
+                written["sample_size"] = model.image_size.into();
+            }
             Ok(written)
         }
         Part::Given(folder) => {

@@ -1,4 +1,10 @@
-//! Training the autoencoder: images in, the same images out, through a small Gaussian latent.
+//! Training the autoencoder: images in, the same images out, through a small latent.
+
+mod adversarial;
+mod loss;
+
+pub use adversarial::{Adversarial, AgainstDiscriminator};
+pub use loss::{KlLoss, Perceptual, PerceptualNetwork, Reconstruction};
 
 use super::{Loss, Progress, Task, validated};
 use crate::data::image::{Gray, Rect};
@@ -7,58 +13,23 @@ use crate::data::picture::contact_sheet;
 use crate::data::radiographs::{Radiographs, Sample};
 use crate::metric;
 use crate::models::Compute;
-use crate::models::autoencoder::{Autoencoder, AutoencoderKl, AutoencoderKlConfig, Moments};
+use crate::models::autoencoder::{Autoencoder, AutoencoderConfig, Moments};
+use crate::models::features::Lpips;
 use crate::models::images::{stack, to_images, with_channels};
 use crate::random::Stream;
 use anyhow::{Result, ensure};
 use burn::tensor::{Device, Tensor, TensorData};
-use serde::{Deserialize, Serialize};
 use std::ops::RangeInclusive;
 use std::sync::Arc;
-
-/// What the reconstruction is judged by.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Reconstruction {
-    /// Mean absolute difference; sharper edges.
-    Absolute,
-    /// Mean squared difference; the highest PSNR.
-    Squared,
-}
-
-/// The autoencoder's loss.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct KlLoss {
-    /// What the reconstruction is judged by.
-    pub reconstruction: Reconstruction,
-    /// Weight of the KL divergence to a standard normal, summed over the latent and divided by the number of
-    /// pixels. The latent diffusion paper's 1e-6 (arXiv 2112.10752) stands beside `Absolute` and a perceptual loss;
-    /// beside `Squared`, whose values are far smaller, the same number holds the latents more tightly.
-    pub kl_weight: f64,
-    /// Side of the random square crops it is trained on, in pixels; a multiple of the factor. None: whole
-    /// images. Small crops make for many cheap steps, which is what a short training needs most.
-    pub crop: Option<usize>,
-    /// Weight of the mean absolute difference between horizontal and vertical pixel gradients; keeps edges.
-    pub gradient_weight: f64,
-}
-
-impl Default for KlLoss {
-    fn default() -> Self {
-        Self {
-            reconstruction: Reconstruction::Squared,
-            kl_weight: 1e-6,
-            crop: None,
-            gradient_weight: 0.0,
-        }
-    }
-}
 
 /// The task. Images are in [0, 1] as read and in [-1, 1] inside the network.
 pub struct AutoencoderTask {
     /// The network's shape.
-    pub network: AutoencoderKlConfig,
+    pub network: AutoencoderConfig,
     /// The loss.
     pub loss: KlLoss,
+    /// What sees how alike images look, where the loss asks for it; on the graph's side, and not learning.
+    pub perceptual: Option<Lpips>,
     /// What it learns from.
     pub train: Arc<Radiographs>,
     /// What it is measured on.
@@ -126,28 +97,39 @@ impl AutoencoderTask {
     }
 }
 
-impl KlLoss {
-    /// The loss of images [B, 1, H, W] in [-1, 1] that were `restored` from latents of these `moments`.
-    fn of(&self, restored: Tensor<4>, images: Tensor<4>, moments: &Moments) -> Loss {
-        let [_, _, height, width] = images.dims();
-        let difference = restored.clone() - images.clone();
-        let reconstruction = match self.reconstruction {
-            Reconstruction::Absolute => difference.abs().mean(),
-            Reconstruction::Squared => difference.square().mean(),
+/// Images on their way through the network.
+struct Restored {
+    /// Images [B, C, H, W] in [-1, 1], and what was made of them.
+    images: Tensor<4>,
+    restored: Tensor<4>,
+    /// What the decoder's last layer saw.
+    features: Tensor<4>,
+    /// The distribution of their latents; none where there is no variance to it.
+    moments: Option<Moments>,
+}
+
+impl AutoencoderTask {
+    /// Takes `items` through `model`, on its `device`.
+    fn restored(&self, model: &Autoencoder, items: &[Item], device: &Device) -> Restored {
+        let images = stack(items.iter().map(|item| &item.pixels[..]), self.crop_size(), device);
+        let images = with_channels(images * 2.0 - 1.0, self.network.in_channels());
+        let moments = model.encode(images.clone());
+        let (latents, moments) = match self.network.has_variances() {
+            true => {
+                let noise: Vec<f32> =
+                    items.iter().flat_map(|item| item.noise.iter().copied()).collect();
+                let noise = Tensor::from_data(TensorData::new(noise, moments.mean.dims()), device);
+                (moments.sample(noise), Some(moments))
+            }
+            false => (moments.mean, None),
         };
-        let kl = moments.kl().mean() / (height * width) as f64;
-        let mut total = reconstruction.clone() + kl.clone() * self.kl_weight;
-        if self.gradient_weight > 0.0 {
-            total = total + gradient_difference(restored, images) * self.gradient_weight;
-        }
-        let parts =
-            vec![("train/reconstruction", reconstruction.inner()), ("train/kl", kl.inner())];
-        Loss { total, parts }
+        let features = model.before_last(latents);
+        Restored { restored: model.finish(features.clone()), images, features, moments }
     }
 }
 
 impl Task for AutoencoderTask {
-    type Model = AutoencoderKl;
+    type Model = Autoencoder;
     type Item = Item;
     type Shared = ();
 
@@ -157,7 +139,7 @@ impl Task for AutoencoderTask {
         "autoencoder"
     }
 
-    fn with_compute(model: AutoencoderKl, compute: Compute) -> AutoencoderKl {
+    fn with_compute(model: Autoencoder, compute: Compute) -> Autoencoder {
         model.with_compute(compute)
     }
 
@@ -168,29 +150,25 @@ impl Task for AutoencoderTask {
             crop: Stream::new(self.seed, "autoencoder/crop"),
             crop_size: self.crop_size(),
             noise: Stream::new(self.seed, "autoencoder/posterior"),
-            latent_values: self.network.latent_channels * side * side,
+            latent_values: match self.network.has_variances() {
+                true => self.network.latent_channels() * side * side,
+                false => 0,
+            },
         })
     }
 
-    fn share(&mut self, _: &AutoencoderKl, _: &AutoencoderKl, _: &[Item], _: usize, _: Progress) {}
+    fn share(&mut self, _: &Autoencoder, _: &Autoencoder, _: &[Item], _: usize, _: Progress) {}
 
-    fn loss(&self, model: &AutoencoderKl, items: &[Item], _: &(), _: usize, _: Progress) -> Loss {
+    fn loss(&self, model: &Autoencoder, items: &[Item], _: &(), _: usize, _: Progress) -> Loss {
         let device = self.device.clone().autodiff();
-        let images = stack(items.iter().map(|item| &item.pixels[..]), self.crop_size(), &device);
-        let images = with_channels(images * 2.0 - 1.0, self.network.in_channels);
-
-        let moments = model.encode(images.clone());
-        let noise: Vec<f32> = items.iter().flat_map(|item| item.noise.iter().copied()).collect();
-        let noise = Tensor::from_data(TensorData::new(noise, moments.mean.dims()), &device);
-        let restored = model.decode(moments.sample(noise));
-        self.loss.of(restored, images, &moments)
+        let Restored { images, restored, moments, .. } = self.restored(model, items, &device);
+        self.loss.of(restored, images, moments.as_ref(), self.perceptual.as_ref())
     }
 
-    fn validate(&self, ema: &AutoencoderKl) -> Result<Vec<(&'static str, f64)>> {
+    fn validate(&self, ema: &Autoencoder) -> Result<Vec<(&'static str, f64)>> {
         let shown = validated(self.valid.len(), self.seed);
-        let model = Autoencoder::Kl(ema.clone());
         let mut psnr = Vec::new();
-        restore(&model, &self.valid, shown, self.batch_size, &self.device, |sample, restored| {
+        restore(ema, &self.valid, shown, self.batch_size, &self.device, |sample, restored| {
             let square = &sample.square;
             psnr.push(metric::psnr(&square.pixels, &restored, Some(&square.content_mask())));
             Ok(())
@@ -198,11 +176,10 @@ impl Task for AutoencoderTask {
         Ok(vec![("validation/psnr_db", psnr.iter().sum::<f64>() / psnr.len() as f64)])
     }
 
-    fn preview(&self, ema: &AutoencoderKl) -> Result<Option<Gray>> {
-        let model = Autoencoder::Kl(ema.clone());
+    fn preview(&self, ema: &Autoencoder) -> Result<Option<Gray>> {
         let shown = 0..self.valid.len().min(8);
         let mut tiles = Vec::new();
-        restore(&model, &self.valid, shown, self.batch_size, &self.device, |sample, restored| {
+        restore(ema, &self.valid, shown, self.batch_size, &self.device, |sample, restored| {
             tiles.extend([sample.square.pixels.clone(), restored]);
             Ok(())
         })?;
@@ -210,7 +187,7 @@ impl Task for AutoencoderTask {
     }
 
     fn config(&self) -> serde_json::Value {
-        serde_json::to_value(&self.network).expect("a network's configuration is plain data")
+        self.network.record()
     }
 }
 
@@ -238,15 +215,6 @@ pub fn restore(
         }
     }
     Ok(())
-}
-
-fn gradient_difference(a: Tensor<4>, b: Tensor<4>) -> Tensor<1> {
-    let [_, _, height, width] = a.dims();
-    let difference = a - b;
-    let down =
-        difference.clone().slice_dim(2, 1..height) - difference.clone().slice_dim(2, 0..height - 1);
-    let right = difference.clone().slice_dim(3, 1..width) - difference.slice_dim(3, 0..width - 1);
-    (down.abs().mean() + right.abs().mean()) * 0.5
 }
 
 #[cfg(test)]
