@@ -21,6 +21,7 @@ mod products;
 pub mod psnr;
 pub mod quantile;
 pub mod retrieval;
+pub mod spectrum;
 pub mod ssim;
 
 pub use auc::auc;
@@ -37,6 +38,7 @@ pub use pearson::pearson;
 pub use prdc::{Prdc, prdc};
 pub use psnr::psnr;
 pub use quantile::quantile;
+pub use spectrum::{Spectrum, spectrum};
 pub use ssim::{MsSsim, ms_ssim, ssim};
 
 use crate::interrupt;

@@ -16,7 +16,7 @@ use std::collections::BTreeSet;
 use std::{fs, path::Path, time::Instant};
 
 /// Raised when a figure's definition changes.
-const VERSION: u32 = 5;
+const VERSION: u32 = 6;
 
 pub(super) struct Evaluate;
 
