@@ -68,12 +68,13 @@ impl Trains for Autoencoder {
             let share = 1.0 - adversarial.from as f64 / training.train.images as f64;
             pass.forward += 3.0 * share * judged;
             pass.parameters += num_parameters(&discriminator) as u64;
-            against = format!(", {} to deceive", HumanCount(num_parameters(&discriminator) as u64));
+            let parameters = HumanCount(num_parameters(&discriminator) as u64);
+            against = format!(" against a discriminator of {parameters}");
         }
         let mut cost =
             TrainingStage { run, name: AUTOENCODER, section: &training.train }.cost(&pass);
         cost.parameters = Some(parameters as u64);
-        cost.what += &against;
+        cost.what += &format!(", factor {}{against}", training.config.factor());
         Ok(cost)
     }
 
