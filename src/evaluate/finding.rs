@@ -1,6 +1,6 @@
 //! What a figure found, for machines and in words.
 
-use super::report::Picture;
+use super::report::{Curve, Picture};
 use super::words;
 use crate::metric::Refusal;
 use serde::{Deserialize, Serialize};
@@ -111,6 +111,8 @@ pub struct Finding {
     pub(super) entries: Vec<Entry>,
     pub(super) tiles: Vec<Tile>,
     pub(super) pictures: Vec<Picture>,
+    #[serde(default)]
+    pub(super) curves: Vec<Curve>,
     /// What it says of the whole run, where it can.
     pub verdict: Option<Verdict>,
 }

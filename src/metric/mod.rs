@@ -25,6 +25,7 @@ pub mod psnr;
 pub mod quantile;
 pub mod radiomics;
 pub mod retrieval;
+pub mod spectrum;
 pub mod ssim;
 pub mod standard;
 
@@ -42,6 +43,7 @@ pub use pearson::pearson;
 pub use prdc::{Prdc, prdc, prdc_each};
 pub use psnr::psnr;
 pub use quantile::quantile;
+pub use spectrum::{Spectrum, spectrum};
 pub use ssim::{MsSsim, ms_ssim, ssim};
 pub use standard::Standard;
 

@@ -11,6 +11,7 @@ pub mod attention;
 pub mod autoencoder;
 pub mod condition;
 pub mod denoiser;
+pub mod discriminator;
 pub mod encoder;
 pub mod features;
 mod foreign;

@@ -50,7 +50,7 @@ impl Recipe {
         let networks = self.networks(data_root).map_err(|what| faults.extend(what));
         if let Ok(networks) = &networks {
             self.check_encoder(networks, &mut faults);
-            self.check_autoencoder(networks, &mut faults);
+            self.check_autoencoder(networks, data_root, &mut faults);
             self.check_denoiser(networks, &mut faults);
             self.check_steps(networks, &mut faults);
         }
@@ -202,13 +202,16 @@ impl Recipe {
         });
     }
 
-    fn check_autoencoder(&self, networks: &Networks, faults: &mut Vec<String>) {
+    fn check_autoencoder(&self, networks: &Networks, data_root: &Path, faults: &mut Vec<String>) {
         let config = networks.autoencoder.config();
         let factor = config.factor();
         if !self.data.size.is_multiple_of(factor) {
             let why = match &self.autoencoder.from {
                 AutoencoderFrom::Kl(kl) => {
                     format!("autoencoder.from.channels has {} levels", kl.channels.len())
+                }
+                AutoencoderFrom::Tiny(tiny) => {
+                    format!("autoencoder.from.levels is {}", tiny.levels)
                 }
                 AutoencoderFrom::Folder { path, .. } => format!("of {}", path.display()),
             };
@@ -244,12 +247,18 @@ impl Recipe {
                 self.data.size
             ));
         }
-        for (name, weight) in
-            [("kl_weight", loss.kl_weight), ("gradient_weight", loss.gradient_weight)]
+        let side = loss.crop.unwrap_or(self.data.size);
+        let found = loss.check(side, train.images, config.has_variances(), data_root);
+        faults.extend(within("autoencoder.task", found));
+        let last = config.last_layer();
+        let learns = &self.autoencoder.learns;
+        if loss.adversarial.is_some()
+            && !learns.iter().any(|pattern| weights::is_named(&last, pattern))
         {
-            let is_weight = weight >= 0.0 && weight.is_finite();
-            let fault = demand(is_weight, name, weight, "a number from 0 up");
-            faults.extend(within("autoencoder.task", fault));
+            faults.push(format!(
+                "autoencoder.learns is {learns:?}, which freezes {last}; expected it to learn, as \
+                 autoencoder.task.adversarial is balanced at the decoder's last layer"
+            ));
         }
         faults.extend(within("autoencoder.train", train.check()));
     }

@@ -3,7 +3,7 @@
 use super::Condition;
 use crate::diffusion::Diffusion;
 use crate::faults::demand;
-use crate::models::autoencoder::AutoencoderKlConfig;
+use crate::models::autoencoder::{AutoencoderKlConfig, AutoencoderTinyConfig};
 use crate::models::condition::{ConditionConfig, Tokens};
 use crate::models::denoiser::{
     BackboneConfig, ClassEmbedding, DenoiserConfig, MmditConfig, UnetConfig,
@@ -69,6 +69,8 @@ pub enum EncoderFrom {
 pub enum AutoencoderFrom {
     /// A KL autoencoder for grey images.
     Kl(KlSection),
+    /// A tiny autoencoder for grey images, whose latents have no variances.
+    Tiny(TinySection),
     /// A pretrained one: a folder of diffusers' `AutoencoderKL` or `AutoencoderTiny`, or of the TAESD family.
     /// Latents are scaled as its config says.
     Folder {
@@ -110,7 +112,7 @@ pub enum EncoderTask {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub enum AutoencoderTask {
-    /// Its input, through a small Gaussian latent.
+    /// Its input, through a small latent.
     Reconstruct(KlLoss),
 }
 
@@ -214,6 +216,27 @@ impl Default for KlSection {
             groups: 32,
             attention: true,
         }
+    }
+}
+
+/// A tiny autoencoder in the layout of TAESD (Bohan 2023): convolutions alone, a fraction of the work. The defaults are
+/// its size.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct TinySection {
+    /// Channels, the same at every level.
+    pub channels: usize,
+    /// Levels; every level but the last halves the sides.
+    pub levels: usize,
+    /// Residual blocks of each level but that of full resolution, which has one.
+    pub blocks: usize,
+    /// Channels of a latent.
+    pub latent_channels: usize,
+}
+
+impl Default for TinySection {
+    fn default() -> Self {
+        Self { channels: 64, levels: 4, blocks: 3, latent_channels: 4 }
     }
 }
 
@@ -345,6 +368,26 @@ impl DenoiserFrom {
             Self::Unet(section) => section.check(),
             Self::Transformer(section) => section.check(),
             Self::Folder { .. } => Vec::new(),
+        }
+    }
+}
+
+impl TinySection {
+    /// The network for grey images.
+    pub fn config(&self) -> AutoencoderTinyConfig {
+        // What is there for no level, or too many, is for the network's own check to say.
+        let levels = self.levels.min(32);
+        let mut num_blocks = vec![self.blocks; levels];
+        num_blocks.iter_mut().take(1).for_each(|first| *first = 1);
+        AutoencoderTinyConfig {
+            in_channels: 1,
+            out_channels: 1,
+            encoder_block_out_channels: vec![self.channels; levels],
+            decoder_block_out_channels: vec![self.channels; levels],
+            num_decoder_blocks: num_blocks.iter().rev().copied().collect(),
+            num_encoder_blocks: num_blocks,
+            latent_channels: self.latent_channels,
+            ..AutoencoderTinyConfig::default()
         }
     }
 }

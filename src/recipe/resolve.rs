@@ -7,7 +7,7 @@ use super::networks::{
 };
 use crate::artifact::ArtifactError;
 use crate::diffusion::Diffusion;
-use crate::models::autoencoder::{AutoencoderConfig, AutoencoderKlConfig};
+use crate::models::autoencoder::AutoencoderConfig;
 use crate::models::condition::ConditionConfig;
 use crate::models::denoiser::{BackboneConfig, DenoiserConfig};
 use crate::models::encoder::{ImageEncoderConfig, Preprocessing, VitConfig, trained_input};
@@ -24,7 +24,7 @@ use std::path::Path;
 pub type Encoder = Network<ImageEncoderConfig, Training<VitConfig, Dino>>;
 
 /// The autoencoder of a recipe.
-pub type Autoencoder = Network<AutoencoderConfig, Training<AutoencoderKlConfig, KlLoss>>;
+pub type Autoencoder = Network<AutoencoderConfig, Training<AutoencoderConfig, KlLoss>>;
 
 /// The networks of a recipe.
 #[derive(Debug, Clone)]
@@ -266,28 +266,25 @@ impl Recipe {
     fn autoencoder_network(&self, data_root: &Path) -> Result<Autoencoder, String> {
         let section = &self.autoencoder;
         let AutoencoderTask::Reconstruct(loss) = &section.task;
+        let fresh = |config| {
+            let train = demanded("autoencoder", &section.train)?;
+            let (start, task) = (Start::Random, loss.clone());
+            Ok(Network::Trained(Training { config, start, task, train }))
+        };
         let (path, blake3) = match &section.from {
-            AutoencoderFrom::Kl(kl) => {
-                let train = demanded("autoencoder", &section.train)?;
-                let (config, start, task) = (kl.config(), Start::Random, loss.clone());
-                return Ok(Network::Trained(Training { config, start, task, train }));
-            }
+            AutoencoderFrom::Kl(kl) => return fresh(AutoencoderConfig::Kl(kl.config())),
+            AutoencoderFrom::Tiny(tiny) => return fresh(AutoencoderConfig::Tiny(tiny.config())),
             AutoencoderFrom::Folder { path, blake3 } => (path, blake3),
         };
         let weights = Pinned::open("autoencoder", data_root, path, blake3.as_deref())?;
         let config = AutoencoderConfig::from_diffusers(&weights.folder.config)
             .map_err(|error| weights.fault(error))?;
-        Ok(match (&section.train, config) {
-            (None, config) => Network::Given { config, weights },
-            (Some(train), AutoencoderConfig::Kl(config)) => {
+        Ok(match &section.train {
+            None => Network::Given { config, weights },
+            Some(train) => {
                 let start = Start::Pretrained { weights, learns: section.learns.clone() };
                 let (task, train) = (loss.clone(), train.clone());
                 Network::Trained(Training { config, start, task, train })
-            }
-            (Some(_), AutoencoderConfig::Tiny(_)) => {
-                return Err(weights.fault(
-                    "only an AutoencoderKL can be fine-tuned; leave autoencoder.train out",
-                ));
             }
         })
     }

@@ -24,6 +24,13 @@ impl Run {
                 true,
                 &["train/loss", "train/reconstruction"],
             ),
+            (
+                AUTOENCODER,
+                "Autoencoder: what the discriminator says",
+                "mean over patches; real above 0",
+                false,
+                &["train/discriminator_real", "train/discriminator_fake"],
+            ),
             (AUTOENCODER, "Autoencoder: validation", "PSNR (dB)", false, &["validation/psnr_db"]),
             (
                 DENOISER,

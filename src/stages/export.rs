@@ -7,7 +7,7 @@ use crate::data::latents::Scale;
 use crate::interop::export::{
     self, Card, ExportError, Measured, OnDisk, Package, Part, Weights, WeightsFrom,
 };
-use crate::models::autoencoder::AutoencoderKlConfig;
+use crate::models::autoencoder::AutoencoderConfig;
 use crate::models::denoiser::DenoiserConfig;
 use crate::models::encoder::VitConfig;
 use crate::models::weights;
@@ -92,9 +92,9 @@ impl Run {
             image_size: latent_side * given.autoencoder.config().factor(),
             patch_size: given.encoder.config().patch_size(),
             factor: given.autoencoder.config().factor(),
-            encoder: encoder.part::<VitConfig>("/network", "backbone.")?,
+            encoder: encoder.part("/network", "backbone.", serde_json::from_value::<VitConfig>)?,
             input: given.input.clone(),
-            autoencoder: autoencoder.part::<AutoencoderKlConfig>("", "")?,
+            autoencoder: autoencoder.part("", "", AutoencoderConfig::from_record)?,
             base: base.cloned(),
             denoiser: OnDisk { config: network, weights: file, prefix: "" },
             diffusion: denoiser.part("/diffusion")?,
@@ -195,10 +195,15 @@ enum Source<'a> {
 }
 
 impl Source<'_> {
-    fn part<C: DeserializeOwned>(&self, pointer: &str, prefix: &'static str) -> Result<Part<C>> {
+    fn part<C>(
+        &self,
+        pointer: &str,
+        prefix: &'static str,
+        read: impl FnOnce(Value) -> serde_json::Result<C>,
+    ) -> Result<Part<C>> {
         Ok(match self {
             Self::Trained(trained) => Part::Trained(OnDisk {
-                config: trained.part(pointer)?,
+                config: trained.read(pointer, read)?,
                 weights: trained.file(Weights::Ema),
                 prefix,
             }),
@@ -255,10 +260,19 @@ struct Trained {
 impl Trained {
     /// What its configuration has at `pointer`.
     fn part<T: DeserializeOwned>(&self, pointer: &str) -> Result<T> {
+        self.read(pointer, serde_json::from_value)
+    }
+
+    /// The same, as `read` understands it.
+    fn read<T>(
+        &self,
+        pointer: &str,
+        read: impl FnOnce(Value) -> serde_json::Result<T>,
+    ) -> Result<T> {
         let state =
             || format!("{} holds no usable {pointer:?}", self.folder.join("state.json").display());
         let value = self.header.config.pointer(pointer).with_context(state)?;
-        serde_json::from_value(value.clone()).with_context(state)
+        read(value.clone()).with_context(state)
     }
 
     fn file(&self, weights: Weights) -> PathBuf {

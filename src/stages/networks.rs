@@ -3,16 +3,16 @@
 use super::{AUTOENCODER, Cost, DENOISER, ENCODER, Run};
 use crate::data::latents::{Latents, Scale, TokenStatistics};
 use crate::models::Init;
-use crate::models::autoencoder::{
-    Autoencoder, AutoencoderConfig, AutoencoderKl, AutoencoderKlConfig,
-};
+use crate::models::autoencoder::{Autoencoder, AutoencoderConfig};
 use crate::models::denoiser::Denoiser;
+use crate::models::discriminator::Discriminator;
 use crate::models::encoder::{Embedder, ImageEncoder, VitConfig};
+use crate::models::features::Lpips;
 use crate::models::weights::{self, StateDict};
 use crate::random::Stream;
 use crate::recipe::resolve::{Network, Pinned, Start, Training};
 use crate::train::checkpoint;
-use crate::train::task::autoencoder::KlLoss;
+use crate::train::task::autoencoder::{Adversarial, KlLoss};
 use crate::train::task::dino::{Dino, Distilled};
 use anyhow::{Context, Result};
 use burn::module::Module;
@@ -104,7 +104,7 @@ impl Run {
         match &self.networks.autoencoder {
             Network::Trained(training) => {
                 let fresh = training.config.init(&mut self.init("autoencoder")).no_grad();
-                Ok(Autoencoder::Kl(self.averaged(AUTOENCODER, fresh)?))
+                self.averaged(AUTOENCODER, fresh)
             }
             Network::Given { config, weights } => {
                 let state = config.from_file(weights.weights()?);
@@ -117,17 +117,33 @@ impl Run {
     /// The autoencoder before its first step here.
     pub(super) fn fresh_autoencoder(
         &self,
-        training: &Training<AutoencoderKlConfig, KlLoss>,
-    ) -> Result<AutoencoderKl> {
+        training: &Training<AutoencoderConfig, KlLoss>,
+    ) -> Result<Autoencoder> {
         let config = &training.config;
         match &training.start {
             Start::Random => Ok(config.init(&mut self.init("autoencoder"))),
             Start::Pretrained { weights, learns } => {
-                let state = AutoencoderConfig::Kl(config.clone()).from_file(weights.weights()?);
+                let state = config.from_file(weights.weights()?);
                 let fresh = config.init(&mut self.init("autoencoder").deferred());
                 pretrained(fresh, state, weights, learns)
             }
         }
+    }
+
+    /// The discriminator before its first step.
+    pub(super) fn fresh_discriminator(
+        &self,
+        config: &AutoencoderConfig,
+        section: &Adversarial,
+    ) -> Discriminator {
+        section.config(config.out_channels()).init(&mut self.init("discriminator"))
+    }
+
+    /// What sees how alike images look, if the autoencoder's loss asks for it; not learning.
+    pub(super) fn perceptual(&self, loss: &KlLoss) -> Result<Option<Lpips>> {
+        let Some(perceptual) = &loss.perceptual else { return Ok(None) };
+        let folder = perceptual.folder(&self.place.data_root)?;
+        Ok(Some(Lpips::from_folder(&folder, &self.place.device)?))
     }
 
     /// How the denoiser sees latents, if it is a pretrained one, which has seen them as the autoencoder's folder says;

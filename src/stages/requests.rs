@@ -3,6 +3,7 @@
 use super::{encode, sample};
 use crate::engine::trace::{self, Request};
 use crate::models::Init;
+use crate::models::features::LpipsConfig;
 use crate::random::Stream;
 use crate::recipe::Checked;
 use crate::recipe::resolve::Network;
@@ -58,9 +59,21 @@ pub fn requests(checked: &Checked) -> BTreeSet<Request> {
         let network = training.config.init(&mut init()).with_compute(training.train.compute);
         let network = network.train();
         pass(round(&training.train), &|| {
-            let moments = network.encode(learns(training.config.in_channels, crop));
+            let moments = network.encode(learns(training.config.in_channels(), crop));
             drop(network.decode(moments.mean).sum().backward());
         });
+        let restored = || learns(training.config.out_channels(), crop);
+        if let Some(adversarial) = &training.task.adversarial {
+            let config = adversarial.config(training.config.out_channels());
+            let judge = config.init(&mut init()).with_compute(training.train.compute).train();
+            pass(round(&training.train), &|| drop(judge.forward(restored()).sum().backward()));
+        }
+        if training.task.perceptual.is_some() {
+            let lpips = LpipsConfig::default().init(&mut init()).no_grad().train();
+            let lpips = lpips.with_compute(training.train.compute);
+            let seen = || drop(lpips.forward(restored(), restored()).sum().backward());
+            pass(round(&training.train), &seen);
+        }
     }
 
     let train = &networks.denoiser.train;

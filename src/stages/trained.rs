@@ -3,7 +3,7 @@
 use super::{Cost, Made, Run, Stage, State};
 use crate::artifact::{self, Hasher};
 use crate::train::task::Task;
-use crate::train::{self, Setup, Train, checkpoint};
+use crate::train::{self, Done, Procedure, Setup, Train, checkpoint};
 use anyhow::{Context, Result};
 use indicatif::HumanCount;
 use std::fs;
@@ -138,8 +138,23 @@ impl TrainingStage<'_> {
         fresh: impl FnOnce() -> Result<T::Model>,
     ) -> Result<Made> {
         self.set_aside(inputs)?;
+        made(train::run(task, &self.setup(inputs, data), fresh)?)
+    }
+
+    /// The same for a procedure of several learners, which `fresh` makes.
+    pub(super) fn make_procedure<P: Procedure>(
+        &self,
+        inputs: &str,
+        data: &str,
+        fresh: impl FnOnce() -> Result<P>,
+    ) -> Result<Made> {
+        self.set_aside(inputs)?;
+        made(train::run_procedure(&mut fresh()?, &self.setup(inputs, data))?)
+    }
+
+    fn setup(&self, inputs: &str, data: &str) -> Setup {
         let run = self.run;
-        let setup = Setup {
+        Setup {
             section: self.section.clone(),
             seed: run.recipe.seed,
             device: run.place.device.clone(),
@@ -150,9 +165,7 @@ impl TrainingStage<'_> {
             name: run.recipe.name.clone(),
             recipe: run.resolved.clone(),
             environment: run.environment(),
-        };
-        let done = train::run(task, &setup, fresh)?;
-        Ok(Made::Done { images: done.images_seen, seconds: Some(done.seconds) })
+        }
     }
 
     /// Images per forward pass where nothing is kept for a backward pass.
@@ -185,6 +198,10 @@ impl TrainingStage<'_> {
         }
         fs::rename(&folder, &aside).with_context(|| format!("cannot rename {}", folder.display()))
     }
+}
+
+fn made(done: Done) -> Result<Made> {
+    Ok(Made::Done { images: done.images_seen, seconds: Some(done.seconds) })
 }
 
 impl Run {

@@ -147,6 +147,14 @@ impl GradientSum {
         }
         self.rounds += 1;
     }
+
+    /// The mean of each parameter's, as a module is visited.
+    #[cfg(test)]
+    pub(super) fn means(&self) -> Vec<Option<Vec<f32>>> {
+        let mean = |sum: &Tensor<1>| (sum.clone() / self.rounds as f32).into_data();
+        let values = |sum: &Tensor<1>| mean(sum).try_into_vec::<f32>().expect("sums are f32");
+        self.sums.iter().map(|sum| sum.as_ref().map(values)).collect()
+    }
 }
 
 impl AdamW {

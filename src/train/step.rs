@@ -13,6 +13,7 @@ use crate::models::weights::StateDict;
 use anyhow::Result;
 use burn::tensor::Tensor;
 use burn_train::metric::state::NumericMetricState;
+use std::ops::Range;
 
 /// What a step tells.
 #[derive(Debug)]
@@ -53,28 +54,9 @@ impl<T: Task> Procedure for Descent<'_, T> {
     /// Takes one step down the mean loss of `batch`.
     fn step(&mut self, batch: T::Batch, plan: &Train, progress: Progress) -> Report {
         let Self { task, learner } = self;
-        let images = plan.batch_size;
-        let seen_after = progress.images_seen + images as u64;
+        let seen_after = progress.images_seen + plan.batch_size as u64;
         let learning_rate = plan.learning_rate.at(seen_after, progress.images);
-        let round = plan.micro_batch_size.unwrap_or(images).min(images);
-        let num_rounds = images.div_ceil(round) as f64;
-        let batch = task.share(learner.model(), learner.ema(), batch, round, progress);
-        let mut gradients = GradientSum::default();
-        let mut figures: Vec<(&'static str, Tensor<1>)> = Vec::new();
-        for first in (0..images).step_by(round) {
-            let rows = first..(first + round).min(images);
-            let share = rows.len() as f64 / images as f64;
-            let loss = task.loss(learner.model(), &batch, rows, progress);
-            let total = ("train/loss", loss.total.clone().inner());
-            for (at, (name, value)) in std::iter::once(total).chain(loss.parts).enumerate() {
-                match figures.get_mut(at) {
-                    Some((_, sum)) => *sum = sum.clone() + value * share,
-                    None => figures.push((name, value * share)),
-                }
-            }
-            // Rounds are averaged with equal weight; a smaller last one must count for less.
-            gradients.add(learner.model(), (loss.total * (share * num_rounds)).backward());
-        }
+        let (gradients, figures) = descent(*task, learner, batch, plan, progress);
         let (step, seen) = (progress.step, progress.images_seen);
         let decays = plan.ema.averages().into_iter().map(|it| it.decay_at(step, seen, seen_after));
         let decays: Vec<f64> = decays.collect();
@@ -86,7 +68,7 @@ impl<T: Task> Procedure for Descent<'_, T> {
         let gradient_norm = learner.step(gradients, stride);
         learner.follow(&gradient_norm, &decays[1..]);
         task.after_step(&gradient_norm, progress);
-        Report { figures, gradient_norm, learning_rate }
+        Report { figures: figures.into(), gradient_norm, learning_rate }
     }
 
     fn validate(&self) -> Result<Vec<(&'static str, f64)>> {
@@ -113,6 +95,68 @@ impl<T: Task> Procedure for Descent<'_, T> {
 
     fn config(&self) -> serde_json::Value {
         self.task.config()
+    }
+}
+
+/// Gradients of the mean loss of `task` over `batch`, micro-batch after micro-batch, and what it tells.
+pub(super) fn descent<T: Task>(
+    task: &mut T,
+    learner: &Learner<T::Model>,
+    batch: T::Batch,
+    plan: &Train,
+    progress: Progress,
+) -> (GradientSum, Figures) {
+    let images = plan.batch_size;
+    let round = plan.micro_batch_size.unwrap_or(images).min(images);
+    let num_rounds = images.div_ceil(round) as f64;
+    let batch = task.share(learner.model(), learner.ema(), batch, round, progress);
+    let mut gradients = GradientSum::default();
+    let mut figures = Figures::default();
+    for rows in rounds(images, round) {
+        let share = rows.len() as f64 / images as f64;
+        let loss = task.loss(learner.model(), &batch, rows, progress);
+        let total = ("train/loss", loss.total.clone().inner());
+        figures.add(std::iter::once(total).chain(loss.parts), share);
+        // Rounds are averaged with equal weight; a smaller last one must count for less.
+        gradients.add(learner.model(), (loss.total * (share * num_rounds)).backward());
+    }
+    (gradients, figures)
+}
+
+/// `images`, `round` at a time.
+pub(super) fn rounds(images: usize, round: usize) -> impl Iterator<Item = Range<usize>> {
+    (0..images).step_by(round).map(move |first| first..(first + round).min(images))
+}
+
+/// Means over a batch, in the order in which they were first told. Still on the device.
+#[derive(Default)]
+pub(super) struct Figures(Vec<(&'static str, Tensor<1>)>);
+
+impl Figures {
+    /// Adds what a `share` of the batch tells.
+    pub(super) fn add(
+        &mut self,
+        parts: impl IntoIterator<Item = (&'static str, Tensor<1>)>,
+        share: f64,
+    ) {
+        for (name, value) in parts {
+            match self.0.iter_mut().find(|(known, _)| *known == name) {
+                Some((_, sum)) => *sum = sum.clone() + value * share,
+                None => self.0.push((name, value * share)),
+            }
+        }
+    }
+
+    /// What was told under `name`.
+    pub(super) fn get(&self, name: &str) -> Tensor<1> {
+        let found = self.0.iter().find(|(known, _)| *known == name);
+        found.expect("who asks has told it before").1.clone()
+    }
+}
+
+impl From<Figures> for Vec<(&'static str, Tensor<1>)> {
+    fn from(figures: Figures) -> Self {
+        figures.0
     }
 }
 
@@ -175,14 +219,15 @@ impl Average {
                 let [len] = figure.dims();
                 (name, values.by_ref().take(len).collect())
             });
-            for (at, (name, values)) in
-                figures.chain([("train/gradient_norm", vec![norm])]).enumerate()
-            {
-                let values: Vec<f64> = values;
-                if means.len() <= at {
+            let figures = figures.chain([("train/gradient_norm", vec![norm])]);
+            // By name: a procedure may tell more from some step on.
+            for (name, values) in figures.collect::<Vec<(&'static str, Vec<f64>)>>() {
+                let known = means.iter().position(|(known, _)| *known == name);
+                let at = known.unwrap_or_else(|| {
                     let fresh = values.iter().map(|_| NumericMetricState::new());
                     means.push((name, fresh.collect()));
-                }
+                    means.len() - 1
+                });
                 for (mean, value) in means[at].1.iter_mut().zip(values) {
                     mean.update(value, images);
                 }

@@ -3,6 +3,7 @@
 // Clippy knows tests by their attribute; the functions they share have none.
 #![allow(clippy::unwrap_used, clippy::print_stderr, clippy::print_stdout)]
 
+mod adversary;
 mod artifact;
 mod averages;
 mod binary;

@@ -7,7 +7,7 @@
 
 mod encoders;
 mod features;
-mod formula;
+pub(crate) mod formula;
 pub(crate) mod golden;
 mod mmdit;
 mod strict;

@@ -9,7 +9,6 @@ use umbra::data::store::{Check, Store};
 use umbra::diffusion::Guidance;
 use umbra::metric;
 use umbra::models::Init;
-use umbra::models::autoencoder::Autoencoder;
 use umbra::models::encoder::Embedder;
 use umbra::models::weights::load_state_dict;
 use umbra::random::Stream;
@@ -61,7 +60,6 @@ fn swapped(checkpoints: &Path) -> [f64; 2] {
     let encoder = Embedder::trained_here(encoder, recipe.data.size, &device);
     let kl = &networks.autoencoder.training().unwrap().config;
     let autoencoder = load_state_dict(kl.init(&mut init), &weights("autoencoder")).unwrap();
-    let autoencoder = Autoencoder::Kl(autoencoder);
     let denoiser =
         load_state_dict(networks.denoiser.config.init(&mut init), &weights("denoiser")).unwrap();
 

@@ -10,6 +10,7 @@ mod losses;
 mod nearest;
 mod neighbours;
 mod restoration;
+mod texture;
 
 use super::evidence::Evidence;
 use super::extractor::Extractor;

@@ -1,4 +1,4 @@
-use super::{Page, Picture, Report, plot};
+use super::{Curve, Page, Picture, Report, plot};
 use crate::evaluate::finding::{Entry, Figure, Finding, Found, Tile};
 use crate::evaluate::words::{count, percent};
 use std::fmt::Write;
@@ -13,8 +13,13 @@ pub fn html(page: &Page) -> String {
     if !shown.is_empty() {
         sections.push(("pictures", "Pictures", pictures(&shown)));
     }
+    let plotted: Vec<&Curve> =
+        page.report.findings.iter().flat_map(|finding| &finding.curves).collect();
+    if !plotted.is_empty() {
+        sections.push(("curves", "Curves", curves(&plotted)));
+    }
     if !page.curves.is_empty() {
-        sections.push(("training", "Training", curves(page)));
+        sections.push(("training", "Training", curves(&page.curves.iter().collect::<Vec<_>>())));
     }
     if !page.report.stages.is_empty() {
         sections.push(("stages", "Stages", stages(&page.report)));
@@ -125,10 +130,10 @@ fn pictures(pictures: &[&Picture]) -> String {
     out + "</div>\n"
 }
 
-fn curves(page: &Page) -> String {
-    let plots: String = page.curves.iter().map(plot::figure).collect();
+fn curves(curves: &[&Curve]) -> String {
+    let plots: String = curves.iter().copied().map(plot::figure).collect();
     let mut out = format!("<div class=\"plots\">\n{plots}</div>\n");
-    if page.curves.iter().any(plot::is_thinned) {
+    if curves.iter().copied().any(plot::is_thinned) {
         out += "<p class=\"note\">Long series are drawn as means of neighbouring points, and end at \
                 the last such mean.</p>\n";
     }

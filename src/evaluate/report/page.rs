@@ -30,7 +30,7 @@ pub struct Picture {
 }
 
 /// A plot of series over one axis.
-#[derive(Debug, Clone, PartialEq, Default)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct Curve {
     /// A few words.
     pub title: String,
@@ -45,7 +45,7 @@ pub struct Curve {
 }
 
 /// One line of a plot.
-#[derive(Debug, Clone, PartialEq, Default)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct Series {
     /// Its name in the legend, e.g. `validation`.
     pub name: String,

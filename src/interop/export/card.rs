@@ -51,7 +51,7 @@ pub enum Measured {
 const NEAREST_TRAIN: &str = "nearest_train";
 
 /// `README.md` for `model`.
-pub(super) fn markdown(model: &Package) -> String {
+pub(super) fn markdown(model: &Package, autoencoder: &str) -> String {
     let card = &model.card;
     let backbone = &model.denoiser.config.backbone;
     let (part, class) = (backbone.part(), backbone.class_name());
@@ -83,11 +83,11 @@ draws `sample.png`, a synthetic image that is to the encoder like IMAGE.png (gre
 chunk that it is synthetic. Or part by part:
 
 ```python
-from diffusers import AutoencoderKL, {class}
+from diffusers import {autoencoder}, {class}
 from transformers import AutoModel
 
 {part} = {class}.from_pretrained(folder, subfolder=\"{part}\")
-vae = AutoencoderKL.from_pretrained(folder, subfolder=\"vae\")
+vae = {autoencoder}.from_pretrained(folder, subfolder=\"vae\")
 encoder = AutoModel.from_pretrained(f\"{{folder}}/encoder\")
 ```
 

@@ -42,7 +42,7 @@ pub struct Package {
     /// How an image reaches it.
     pub input: Preprocessing,
     /// What makes images of latents.
-    pub autoencoder: Part<AutoencoderKlConfig>,
+    pub autoencoder: Part<AutoencoderConfig>,
     /// What makes latents of noise.
     pub denoiser: OnDisk<DenoiserConfig>,
     /// What its network was before it was tuned, if it was.
@@ -223,7 +223,8 @@ pub fn diffusers(model: &Package, folder: &Path) -> Result<()> {
         write_json(&at.join("preprocessor_config.json"), &preprocessor)?;
 
         write_text(&folder.join("sample.py"), SAMPLE)?;
-        write_text(&folder.join("README.md"), &card::markdown(model))
+        let class = autoencoder["_class_name"].as_str().unwrap_or("AutoencoderKL");
+        write_text(&folder.join("README.md"), &card::markdown(model, class))
     })
 }
 
@@ -249,16 +250,25 @@ fn index(model: &Package, scheduler: &Value, encoder: &Value, autoencoder: &Valu
 /// `latents_mean` and `latents_std`. A given one stays as it is: `condition/config.json` has the scale of either.
 fn autoencoder(model: &Package) -> Result<Value> {
     match &model.autoencoder {
-        Part::Trained(OnDisk { config, .. }) => {
-            let config = AutoencoderKlConfig {
-                scaling_factor: 1.0,
-                shift_factor: None,
-                latents_mean: Some(model.scale.mean.clone()),
-                latents_std: Some(model.scale.std.clone()),
-                ..config.clone()
+        Part::Trained(OnDisk { config, weights, .. }) => {
+            let config = match config.clone() {
+                AutoencoderConfig::Kl(config) => AutoencoderConfig::Kl(AutoencoderKlConfig {
+                    scaling_factor: 1.0,
+                    shift_factor: None,
+                    latents_mean: Some(model.scale.mean.clone()),
+                    latents_std: Some(model.scale.std.clone()),
+                    ..config
+                }),
+                // Its class knows no statistics of channels.
+                AutoencoderConfig::Tiny(config) => AutoencoderConfig::Tiny(config),
             };
             let mut written = config.to_diffusers();
-            written["sample_size"] = model.image_size.into();
+            if written["_class_name"] == "TinyAutoencoder" {
+                return Err(ExportError::NoAutoencoder { path: weights.clone() }.into());
+            }
+            if let AutoencoderConfig::Kl(_) = config {
+                written["sample_size"] = model.image_size.into();
+            }
             Ok(written)
         }
         Part::Given(folder) => {

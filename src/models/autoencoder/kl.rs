@@ -68,11 +68,22 @@ impl AutoencoderKl {
 
     /// Latents [B, c, h, w], unscaled, to images [B, C, f h, f w], nominally in [-1, 1], in f32.
     pub fn decode(&self, latents: Tensor<4>) -> Tensor<4> {
+        self.finish(self.before_last(latents))
+    }
+
+    /// Latents as [`decode`](Self::decode) takes them to what the decoder's last layer sees, in the network's own
+    /// number format.
+    pub fn before_last(&self, latents: Tensor<4>) -> Tensor<4> {
         let mut latents = self.compute.enter(latents);
         if let Some(conv) = &self.post_quant_conv {
             latents = conv.forward(latents);
         }
-        leave(self.decoder.forward(latents))
+        self.decoder.before_last(latents)
+    }
+
+    /// What [`before_last`](Self::before_last) gives to images, as [`decode`](Self::decode) gives them.
+    pub fn finish(&self, features: Tensor<4>) -> Tensor<4> {
+        leave(self.decoder.conv_out.forward(features))
     }
 
     /// The weight of the decoder's last layer, against whose gradient an adversarial loss is balanced.
@@ -221,7 +232,7 @@ impl Decoder {
         }
     }
 
-    fn forward(&self, latents: Tensor<4>) -> Tensor<4> {
+    fn before_last(&self, latents: Tensor<4>) -> Tensor<4> {
         let mut x = self.mid_block.forward(self.conv_in.forward(latents));
         for UpBlock { resnets, upsamplers } in &self.up_blocks {
             for resnet in resnets {
@@ -232,7 +243,7 @@ impl Decoder {
                 x = upsample.forward(x, [2 * h, 2 * w]);
             }
         }
-        self.conv_out.forward(self.conv_norm_out.forward_silu(x))
+        self.conv_norm_out.forward_silu(x)
     }
 
     fn flops(&self, mut height: usize, mut width: usize) -> u64 {

@@ -62,6 +62,36 @@ impl AutoencoderConfig {
         }
     }
 
+    /// As a checkpoint keeps it: the sizes of a KL autoencoder alone, those of any other with their kind before them.
+    pub fn record(&self) -> Value {
+        let plain = match self {
+            Self::Kl(config) => serde_json::to_value(config),
+            other => serde_json::to_value(other),
+        };
+        plain.expect("a network's configuration is plain data")
+    }
+
+    /// The other way. Fails on what [`record`](Self::record) has not written.
+    pub fn from_record(record: Value) -> Result<Self, serde_json::Error> {
+        if record.get("Tiny").is_some() {
+            return serde_json::from_value(record);
+        }
+        Ok(Self::Kl(serde_json::from_value(record)?))
+    }
+
+    /// The name of the weight that [`Autoencoder::last_layer`] is.
+    pub fn last_layer(&self) -> String {
+        match self {
+            Self::Kl(_) => "decoder.conv_out.weight".to_owned(),
+            Self::Tiny(config) => format!("decoder.layers.{}.weight", config.last_place()),
+        }
+    }
+
+    /// Whether its latents have variances, which a KL divergence can hold.
+    pub fn has_variances(&self) -> bool {
+        matches!(self, Self::Kl(_))
+    }
+
     /// The network, untrained.
     pub fn init(&self, init: &mut Init) -> Autoencoder {
         match self {
@@ -174,6 +204,31 @@ impl Autoencoder {
         match self {
             Self::Kl(network) => network.decode(latents),
             Self::Tiny(network) => network.decode(latents),
+        }
+    }
+
+    /// Latents as [`decode`](Self::decode) takes them to what the decoder's last layer sees, in the network's own
+    /// number format.
+    pub fn before_last(&self, latents: Tensor<4>) -> Tensor<4> {
+        match self {
+            Self::Kl(network) => network.before_last(latents),
+            Self::Tiny(network) => network.before_last(latents),
+        }
+    }
+
+    /// What [`before_last`](Self::before_last) gives to images, as [`decode`](Self::decode) gives them.
+    pub fn finish(&self, features: Tensor<4>) -> Tensor<4> {
+        match self {
+            Self::Kl(network) => network.finish(features),
+            Self::Tiny(network) => network.finish(features),
+        }
+    }
+
+    /// The weight of the decoder's last layer, against whose gradient an adversarial loss is balanced.
+    pub fn last_layer(&self) -> Tensor<4> {
+        match self {
+            Self::Kl(network) => network.last_layer(),
+            Self::Tiny(network) => network.last_layer(),
         }
     }
 

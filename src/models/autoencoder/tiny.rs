@@ -95,8 +95,24 @@ impl AutoencoderTiny {
 
     /// Latents [B, c, h, w], unscaled, to images [B, C, f h, f w], nominally in [-1, 1], in f32.
     pub fn decode(&self, latents: Tensor<4>) -> Tensor<4> {
+        self.finish(self.before_last(latents))
+    }
+
+    /// Latents as [`decode`](Self::decode) takes them to what the decoder's last layer sees, in the network's own
+    /// number format.
+    pub fn before_last(&self, latents: Tensor<4>) -> Tensor<4> {
         let squashed = self.compute.enter(latents).div_scalar(RANGE).tanh().mul_scalar(RANGE);
-        leave(self.decoder.forward(squashed)).mul_scalar(2.0).sub_scalar(1.0)
+        self.decoder.but_last(squashed)
+    }
+
+    /// What [`before_last`](Self::before_last) gives to images, as [`decode`](Self::decode) gives them.
+    pub fn finish(&self, features: Tensor<4>) -> Tensor<4> {
+        leave(self.decoder.last().forward(features)).mul_scalar(2.0).sub_scalar(1.0)
+    }
+
+    /// The weight of the decoder's last layer, against whose gradient an adversarial loss is balanced.
+    pub fn last_layer(&self) -> Tensor<4> {
+        self.decoder.last().weight.val()
     }
 
     /// Cost of encoding an image of `height` by `width` pixels, in floating-point operations.
@@ -125,12 +141,23 @@ struct Sequential {
 
 impl Sequential {
     fn forward(&self, x: Tensor<4>) -> Tensor<4> {
-        self.layers.iter().fold(x, |x, layer| match layer {
+        self.last().forward(self.but_last(x))
+    }
+
+    fn but_last(&self, x: Tensor<4>) -> Tensor<4> {
+        self.layers[..self.layers.len() - 1].iter().fold(x, |x, layer| match layer {
             Layer::Conv(conv) => conv.forward(x),
             Layer::Block(block) => block.forward(x),
             Layer::Activate(Activate { activation }) => activation.forward(x),
             Layer::Repeat(Repeat { times }) => repeat(x, *times),
         })
+    }
+
+    fn last(&self) -> &Conv2d {
+        match self.layers.last() {
+            Some(Layer::Conv(conv)) => conv,
+            _ => unreachable!("both halves end in a convolution"),
+        }
     }
 
     fn flops(&self, mut height: usize, mut width: usize) -> u64 {

@@ -136,6 +136,12 @@ impl AutoencoderTinyConfig {
         1 << (self.encoder_block_out_channels.len().max(1) - 1)
     }
 
+    /// The place of the decoder's last layer in its `layers`.
+    pub(super) fn last_place(&self) -> usize {
+        let levels = self.num_decoder_blocks.len();
+        2 + self.num_decoder_blocks.iter().sum::<usize>() + 2 * levels.saturating_sub(1)
+    }
+
     /// Fails where the network could not be built, or would decode to another size than it encodes.
     pub fn check(&self) -> Result<(), ConfigError> {
         let levels = self.encoder_block_out_channels.len();

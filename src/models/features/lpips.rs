@@ -100,6 +100,9 @@ pub struct Lpips {
 }
 
 impl Lpips {
+    /// The least side of an image that it can see, in pixels.
+    pub const LEAST_SIDE: usize = 31;
+
     /// The same network computing in another number format.
     pub fn with_compute(mut self, compute: Compute) -> Self {
         self.compute = compute;
@@ -111,6 +114,24 @@ impl Lpips {
     pub fn forward(&self, a: Tensor<4>, b: Tensor<4>) -> Tensor<1> {
         let [first, rest @ ..] = self.layers(a, b);
         rest.into_iter().fold(first, |sum, layer| sum + layer)
+    }
+
+    /// Cost of seeing one image of `height` by `width` pixels, in floating-point operations.
+    pub fn flops(&self, height: usize, width: usize) -> u64 {
+        let AlexNet { slice1, slice2, slice3, slice4, slice5 } = &self.net;
+        let first = [height, width].map(|side| side.saturating_sub(7) / 4 + 1);
+        let pooled = |sides: [usize; 2]| sides.map(|side| side.saturating_sub(3) / 2 + 1);
+        let (second, third) = (pooled(first), pooled(pooled(first)));
+        [
+            (&slice1.at_0, first),
+            (&slice2.at_3, second),
+            (&slice3.at_6, third),
+            (&slice4.at_8, third),
+            (&slice5.at_10, third),
+        ]
+        .map(|(conv, [height, width])| conv.flops(height, width))
+        .iter()
+        .sum()
     }
 
     /// What each of the five layers adds to that, `[B]` each.

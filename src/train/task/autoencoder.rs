@@ -1,4 +1,10 @@
-//! Training the autoencoder: images in, the same images out, through a small Gaussian latent.
+//! Training the autoencoder: images in, the same images out, through a small latent.
+
+mod adversarial;
+mod loss;
+
+pub use adversarial::{Adversarial, AgainstDiscriminator};
+pub use loss::{KlLoss, Perceptual, PerceptualNetwork, Reconstruction};
 
 use super::{Loss, Progress, Task, validated};
 use crate::data::image::{Gray, Rect};
@@ -7,58 +13,23 @@ use crate::data::picture::contact_sheet;
 use crate::data::radiographs::{Radiographs, Sample};
 use crate::metric;
 use crate::models::Compute;
-use crate::models::autoencoder::{Autoencoder, AutoencoderKl, AutoencoderKlConfig, Moments};
+use crate::models::autoencoder::{Autoencoder, AutoencoderConfig, Moments};
+use crate::models::features::Lpips;
 use crate::models::images::{stack, to_images, with_channels};
 use crate::random::Stream;
 use anyhow::{Result, ensure};
 use burn::tensor::{Device, Tensor, TensorData};
-use serde::{Deserialize, Serialize};
 use std::ops::{Range, RangeInclusive};
 use std::sync::Arc;
-
-/// What the reconstruction is judged by.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Reconstruction {
-    /// Mean absolute difference; sharper edges.
-    Absolute,
-    /// Mean squared difference; the highest PSNR.
-    Squared,
-}
-
-/// The autoencoder's loss.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct KlLoss {
-    /// What the reconstruction is judged by.
-    pub reconstruction: Reconstruction,
-    /// Weight of the KL divergence to a standard normal, summed over the latent and divided by the number of
-    /// pixels. The latent diffusion paper's 1e-6 (arXiv 2112.10752) stands beside `Absolute` and a perceptual loss;
-    /// beside `Squared`, whose values are far smaller, the same number holds the latents more tightly.
-    pub kl_weight: f64,
-    /// Side of the random square crops it is trained on, in pixels; a multiple of the factor. None: whole
-    /// images. Small crops make for many cheap steps, which is what a short training needs most.
-    pub crop: Option<usize>,
-    /// Weight of the mean absolute difference between horizontal and vertical pixel gradients; keeps edges.
-    pub gradient_weight: f64,
-}
-
-impl Default for KlLoss {
-    fn default() -> Self {
-        Self {
-            reconstruction: Reconstruction::Squared,
-            kl_weight: 1e-6,
-            crop: None,
-            gradient_weight: 0.0,
-        }
-    }
-}
 
 /// The task. Images are in [0, 1] as read and in [-1, 1] inside the network.
 pub struct AutoencoderTask {
     /// The network's shape.
-    pub network: AutoencoderKlConfig,
+    pub network: AutoencoderConfig,
     /// The loss.
     pub loss: KlLoss,
+    /// What sees how alike images look, where the loss asks for it; on the graph's side, and not learning.
+    pub perceptual: Option<Lpips>,
     /// What it learns from.
     pub train: Arc<Radiographs>,
     /// What it is measured on.
@@ -87,8 +58,8 @@ pub struct Batch {
 pub struct Shown {
     /// In [-1, 1], [B, 1, H, W].
     images: Tensor<4>,
-    /// [B, C, h, w].
-    noise: Tensor<4>,
+    /// Draws of latents [B, C, h, w]; none where there is no variance to them.
+    noise: Option<Tensor<4>>,
 }
 
 struct Images {
@@ -140,28 +111,58 @@ impl AutoencoderTask {
     }
 }
 
-impl KlLoss {
-    /// The loss of images [B, 1, H, W] in [-1, 1] that were `restored` from latents of these `moments`.
-    fn of(&self, restored: Tensor<4>, images: Tensor<4>, moments: &Moments) -> Loss {
-        let [_, _, height, width] = images.dims();
-        let difference = restored.clone() - images.clone();
-        let reconstruction = match self.reconstruction {
-            Reconstruction::Absolute => difference.abs().mean(),
-            Reconstruction::Squared => difference.square().mean(),
+/// Images on their way through the network.
+struct Restored {
+    /// Images [B, C, H, W] in [-1, 1], and what was made of them.
+    images: Tensor<4>,
+    restored: Tensor<4>,
+    /// What the decoder's last layer saw.
+    features: Tensor<4>,
+    /// The distribution of their latents; none where there is no variance to it.
+    moments: Option<Moments>,
+}
+
+impl AutoencoderTask {
+    /// Brings a batch to the device.
+    fn show(&self, batch: Batch) -> Shown {
+        let Batch { pixels, noise } = batch;
+        let size = self.crop_size();
+        let (images, side) = (pixels.len() / (size * size), size / self.network.factor());
+        let upload = |values, shape: [usize; 4]| {
+            Tensor::<4>::from_data(TensorData::new(values, shape), &self.device)
         };
-        let kl = moments.kl().mean() / (height * width) as f64;
-        let mut total = reconstruction.clone() + kl.clone() * self.kl_weight;
-        if self.gradient_weight > 0.0 {
-            total = total + gradient_difference(restored, images) * self.gradient_weight;
+        let noise_shape = [images, self.network.latent_channels(), side, side];
+        Shown {
+            images: upload(pixels, [images, 1, size, size]) * 2.0 - 1.0,
+            noise: self.network.has_variances().then(|| upload(noise, noise_shape)),
         }
-        let parts =
-            vec![("train/reconstruction", reconstruction.inner()), ("train/kl", kl.inner())];
-        Loss { total, parts }
+    }
+
+    /// Takes some `rows` of a batch through `model`, on the graph's side or on the plain one.
+    fn restored(
+        &self,
+        model: &Autoencoder,
+        batch: &Shown,
+        rows: Range<usize>,
+        tracks: bool,
+    ) -> Restored {
+        let part = |tensor: &Tensor<4>| {
+            let part = tensor.clone().slice_dim(0, rows.clone());
+            if tracks { Tensor::from_inner(part) } else { part }
+        };
+        let images = with_channels(part(&batch.images), self.network.in_channels());
+        let moments = model.encode(images.clone());
+        let (latents, moments) = match &batch.noise {
+            Some(noise) => (moments.sample(part(noise)), Some(moments)),
+            None => (moments.mean, None),
+        };
+        let features = model.before_last(latents);
+        Restored { restored: model.finish(features.clone()), images, features, moments }
     }
 }
 
 impl Task for AutoencoderTask {
-    type Model = AutoencoderKl;
+    type Model = Autoencoder;
     type Item = Item;
     type Batch = Batch;
     type Shared = Shown;
@@ -172,7 +173,7 @@ impl Task for AutoencoderTask {
         "autoencoder"
     }
 
-    fn with_compute(model: AutoencoderKl, compute: Compute) -> AutoencoderKl {
+    fn with_compute(model: Autoencoder, compute: Compute) -> Autoencoder {
         model.with_compute(compute)
     }
 
@@ -183,7 +184,10 @@ impl Task for AutoencoderTask {
             crop: Stream::new(self.seed, "autoencoder/crop"),
             crop_size: self.crop_size(),
             noise: Stream::new(self.seed, "autoencoder/posterior"),
-            latent_values: self.network.latent_channels * side * side,
+            latent_values: match self.network.has_variances() {
+                true => self.network.latent_channels() * side * side,
+                false => 0,
+            },
         })
     }
 
@@ -196,40 +200,24 @@ impl Task for AutoencoderTask {
 
     fn share(
         &mut self,
-        _: &AutoencoderKl,
-        _: &AutoencoderKl,
+        _: &Autoencoder,
+        _: &Autoencoder,
         batch: Batch,
         _: usize,
         _: Progress,
     ) -> Shown {
-        let Batch { pixels, noise } = batch;
-        let (size, channels) = (self.crop_size(), self.network.latent_channels);
-        let side = size / self.network.factor();
-        let images = pixels.len() / (size * size);
-        let upload = |values, shape: [usize; 4]| {
-            Tensor::<4>::from_data(TensorData::new(values, shape), &self.device)
-        };
-        Shown {
-            images: upload(pixels, [images, 1, size, size]) * 2.0 - 1.0,
-            noise: upload(noise, [images, channels, side, side]),
-        }
+        self.show(batch)
     }
 
-    fn loss(&self, model: &AutoencoderKl, batch: &Shown, rows: Range<usize>, _: Progress) -> Loss {
-        let [images, noise] = [&batch.images, &batch.noise]
-            .map(|tensor| Tensor::from_inner(tensor.clone().slice_dim(0, rows.clone())));
-        let images = with_channels(images, self.network.in_channels);
-
-        let moments = model.encode(images.clone());
-        let restored = model.decode(moments.sample(noise));
-        self.loss.of(restored, images, &moments)
+    fn loss(&self, model: &Autoencoder, batch: &Shown, rows: Range<usize>, _: Progress) -> Loss {
+        let Restored { images, restored, moments, .. } = self.restored(model, batch, rows, true);
+        self.loss.of(restored, images, moments.as_ref(), self.perceptual.as_ref())
     }
 
-    fn validate(&self, ema: &AutoencoderKl) -> Result<Vec<(&'static str, f64)>> {
+    fn validate(&self, ema: &Autoencoder) -> Result<Vec<(&'static str, f64)>> {
         let shown = validated(self.valid.len(), self.seed);
-        let model = Autoencoder::Kl(ema.clone());
         let mut psnr = Vec::new();
-        restore(&model, &self.valid, shown, self.batch_size, &self.device, |sample, restored| {
+        restore(ema, &self.valid, shown, self.batch_size, &self.device, |sample, restored| {
             let square = &sample.square;
             psnr.push(metric::psnr(&square.pixels, &restored, Some(&square.content_mask())));
             Ok(())
@@ -237,11 +225,10 @@ impl Task for AutoencoderTask {
         Ok(vec![("validation/psnr_db", psnr.iter().sum::<f64>() / psnr.len() as f64)])
     }
 
-    fn preview(&self, ema: &AutoencoderKl) -> Result<Option<Gray>> {
-        let model = Autoencoder::Kl(ema.clone());
+    fn preview(&self, ema: &Autoencoder) -> Result<Option<Gray>> {
         let shown = 0..self.valid.len().min(8);
         let mut tiles = Vec::new();
-        restore(&model, &self.valid, shown, self.batch_size, &self.device, |sample, restored| {
+        restore(ema, &self.valid, shown, self.batch_size, &self.device, |sample, restored| {
             tiles.extend([sample.square.pixels.clone(), restored]);
             Ok(())
         })?;
@@ -249,7 +236,7 @@ impl Task for AutoencoderTask {
     }
 
     fn config(&self) -> serde_json::Value {
-        serde_json::to_value(&self.network).expect("a network's configuration is plain data")
+        self.network.record()
     }
 }
 
@@ -277,15 +264,6 @@ pub fn restore(
         }
     }
     Ok(())
-}
-
-fn gradient_difference(a: Tensor<4>, b: Tensor<4>) -> Tensor<1> {
-    let [_, _, height, width] = a.dims();
-    let difference = a - b;
-    let down =
-        difference.clone().slice_dim(2, 1..height) - difference.clone().slice_dim(2, 0..height - 1);
-    let right = difference.clone().slice_dim(3, 1..width) - difference.slice_dim(3, 0..width - 1);
-    (down.abs().mean() + right.abs().mean()) * 0.5
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@
 
 use super::formula::{self, filled, image, levels};
 use super::golden::{F32, Golden};
+use burn::module::Module;
 use burn::tensor::{Device, Tensor, TensorData};
 use std::fs;
 use std::path::Path;
@@ -174,6 +175,39 @@ fn lpips_matches_the_package() {
         let same = lpips.forward(a.clone(), a).into_data();
         assert!(same.iter::<f32>().all(|distance| distance == 0.0));
     }
+}
+
+/// Reference: tests/golden/models/lpips_gradient.py (versions in its header).
+#[test]
+fn gradients_of_lpips_by_a_grey_image_match_the_package() {
+    let golden: serde_json::Value =
+        serde_json::from_str(include_str!("../../golden/models/lpips_gradient.json")).unwrap();
+    // As a training holds it: frozen, on the graph's side.
+    let lpips = filled(LpipsConfig::default().init(&mut init()).no_grad()).train();
+    let [restored, real] = ["a", "b"].map(|side| {
+        Tensor::<4>::from_inner(image(&format!("lpips_gradient_{side}"), [2, 1, 48, 40]))
+    });
+    let restored = restored.require_grad();
+    let distance = lpips.forward(restored.clone(), real).mean();
+    let gradients = distance.clone().backward();
+    let near = |found: f64, expected: &serde_json::Value, what: &str| {
+        let expected = expected.as_f64().unwrap();
+        assert!((found / expected - 1.0).abs() < 1e-4, "{what}: {found}, expected {expected}");
+    };
+    near(f64::from(distance.into_scalar::<f32>()), &golden["distance"], "distance");
+    let gradient = restored.grad(&gradients).unwrap();
+    let norm = gradient.clone().square().sum().sqrt().into_scalar::<f32>();
+    near(f64::from(norm), &golden["norm"], "norm");
+    let expected = golden["gradient"].as_array().unwrap();
+    let found: Vec<f64> =
+        (0..2).flat_map(|at| every(gradient.clone().narrow(0, at, 1), 5)).collect();
+    assert_eq!(found.len(), expected.len());
+    for (at, (found, expected)) in found.iter().zip(expected).enumerate() {
+        // Of the norm's share of a pixel: f32 on both sides, a gradient through five layers.
+        let error = (found - expected.as_f64().unwrap()).abs();
+        assert!(error < 1e-3 * f64::from(norm) / 62.0, "{at}: {found} {expected}");
+    }
+    assert!(weights::gradients(&lpips, &gradients).is_empty(), "nothing of it learns");
 }
 
 #[test]

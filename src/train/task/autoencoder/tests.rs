@@ -1,4 +1,5 @@
 use super::*;
+use serde::Deserialize;
 
 #[derive(Deserialize)]
 struct Golden {
@@ -43,14 +44,14 @@ fn loss_and_gradients_match_torch() {
             reconstruction: case.reconstruction,
             kl_weight: case.kl_weight,
             gradient_weight: case.gradient_weight,
-            crop: None,
+            ..KlLoss::default()
         };
         let images = tensor(&golden.images, [2, 1, 6, 5]);
         let restored = tensor(&golden.restored, [2, 1, 6, 5]).require_grad();
         let mean = tensor(&golden.mean, [2, 3, 3, 2]).require_grad();
         let logvar = tensor(&golden.logvar, [2, 3, 3, 2]).require_grad();
         let moments = Moments { mean: mean.clone(), logvar: logvar.clone() };
-        let found = loss.of(restored.clone(), images, &moments);
+        let found = loss.of(restored.clone(), images, Some(&moments), None);
         let what = format!("{loss:?}");
         assert_near(found.total.clone().into_scalar(), case.loss, &what);
         for ((name, part), (expected_name, expected)) in found
