@@ -28,6 +28,8 @@ pub struct Latents {
     rows: Vec<u64>,
     latent_shape: [usize; 3],
     token_shape: [usize; 2],
+    /// Patches and their width, where the store has any.
+    patch_shape: Option<[usize; 2]>,
     scale: Arc<Scale>,
 }
 
@@ -75,8 +77,10 @@ impl Latents {
             .collect::<Result<Vec<_>>>()?;
         let latent_shape = store.column("mean")?.spec().shape.clone();
         let token_shape = store.column("tokens")?.spec().shape.clone();
+        let patch_shape = store.column("patches").ok().map(|it| it.spec().shape.clone());
         let mut latents = Self {
             latent_shape: latent_shape.try_into().ok().context("latents must be [C, H, W]")?,
+            patch_shape: patch_shape.and_then(|shape| shape.try_into().ok()),
             token_shape: token_shape.try_into().ok().context("tokens must be [N, D]")?,
             store,
             rows,
@@ -107,6 +111,17 @@ impl Latents {
     /// Tokens and their width.
     pub fn token_shape(&self) -> [usize; 2] {
         self.token_shape
+    }
+
+    /// Patches of the encoder and their width, where they are kept.
+    pub fn patch_shape(&self) -> Option<[usize; 2]> {
+        self.patch_shape
+    }
+
+    /// The encoder's patches of the image at `index`, [P · d]; empty where they are not kept.
+    pub fn patches(&self, index: usize) -> Vec<f32> {
+        let kept = self.patch_shape.map(|_| self.store.row(self.rows[index], "patches"));
+        kept.map_or_else(Vec::new, |row| row.expect("the columns were there when it was opened"))
     }
 
     /// What the latents are shifted and scaled by.

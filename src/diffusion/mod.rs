@@ -5,6 +5,7 @@
 //! Everything speaks of a noisy image `alpha · clean + sigma · noise`, at a time `t` in [0, 1]:
 //! 0 is the clean image, 1 is (nearly) pure noise.
 
+pub mod alignment;
 pub mod guidance;
 pub mod objective;
 pub mod schedule;
@@ -13,6 +14,7 @@ pub mod times;
 pub mod weighting;
 
 pub use {
+    alignment::Alignment,
     guidance::Guidance,
     objective::Objective,
     schedule::{Schedule, Spacing},
@@ -44,6 +46,9 @@ pub struct Diffusion {
     /// Trains it for few long steps, too: what sampler `Shortcut` needs.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub self_consistency: Option<SelfConsistency>,
+    /// Holds what a transformer knows of an image to what the encoder sees in it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub alignment: Option<Alignment>,
 }
 
 /// What a recipe does not name leaves no trace in the hash of a stage.
@@ -59,6 +64,7 @@ impl Default for Diffusion {
             objective: Objective::Epsilon,
             weighting: Weighting::Uniform,
             self_consistency: None,
+            alignment: None,
             times: Times::Uniform,
             stratified: false,
         }
@@ -72,6 +78,9 @@ impl Diffusion {
         faults.extend(within("weighting", self.weighting.check()));
         faults.extend(within("times", self.times.check()));
         faults.extend(check(&self.schedule, self.objective));
+        if let Some(it) = &self.alignment {
+            faults.extend(within("alignment", it.check()));
+        }
         if let Some(it) = &self.self_consistency {
             faults.extend(within("self_consistency", it.check(&self.schedule, self.objective)));
         }

@@ -309,6 +309,21 @@ impl Recipe {
                     .into(),
             );
         }
+        if let Some(alignment) = &self.diffusion().alignment {
+            let [_, side, _] = networks.latent_shape;
+            let place = "denoiser.task.alignment";
+            match config.backbone.blocks_of_tokens(side) {
+                None => faults.push(format!(
+                    "{place} is there, but a U-Net has no blocks of equal tokens; expected denoiser.from: Transformer(…)"
+                )),
+                Some([.., depth]) => faults.extend(demand(
+                    alignment.blocks <= depth,
+                    &format!("{place}.blocks"),
+                    alignment.blocks,
+                    format!("at most the transformer's {depth}"),
+                )),
+            }
+        }
         for (number, strategy) in self.sample.iter().enumerate() {
             if matches!(strategy.sampler(), Sampler::Shortcut(_)) && !is_learned {
                 faults.push(format!(
@@ -321,7 +336,7 @@ impl Recipe {
 
     /// Whether a network that was trained elsewhere can be guided here.
     fn check_foreign_denoiser(&self, networks: &Networks, faults: &mut Vec<String>) {
-        let DenoiserConfig { backbone, condition } = &networks.denoiser.config;
+        let DenoiserConfig { backbone, condition, .. } = &networks.denoiser.config;
         let [channels, ..] = networks.latent_shape;
         for (what, found) in ["in_channels", "out_channels"].into_iter().zip(backbone.channels()) {
             if found != channels {

@@ -416,7 +416,11 @@ impl TransformerSection {
             qk_norm: self.qk_norm,
         };
         let condition = ConditionConfig { num_tokens, token_width, width };
-        DenoiserConfig { backbone: BackboneConfig::Transformer(transformer), condition }
+        DenoiserConfig {
+            backbone: BackboneConfig::Transformer(transformer),
+            condition,
+            projector: None,
+        }
     }
 
     fn check(&self) -> Vec<String> {
@@ -452,7 +456,7 @@ impl UnetSection {
             ..UnetConfig::default()
         };
         let condition = ConditionConfig { num_tokens, token_width, width: self.context_width };
-        DenoiserConfig { backbone: BackboneConfig::Unet(unet), condition }
+        DenoiserConfig { backbone: BackboneConfig::Unet(unet), condition, projector: None }
     }
 
     fn check(&self) -> Vec<String> {

@@ -6,10 +6,10 @@ use super::networks::{
     num_tokens,
 };
 use crate::artifact::ArtifactError;
-use crate::diffusion::Diffusion;
+use crate::diffusion::{Alignment, Diffusion};
 use crate::models::autoencoder::AutoencoderConfig;
 use crate::models::condition::ConditionConfig;
-use crate::models::denoiser::{BackboneConfig, DenoiserConfig};
+use crate::models::denoiser::{BackboneConfig, DenoiserConfig, ProjectorConfig};
 use crate::models::encoder::{ImageEncoderConfig, Preprocessing, VitConfig, trained_input};
 use crate::models::weights::StateDict;
 use crate::models::weights::folder::ModelFolder;
@@ -200,12 +200,13 @@ impl Recipe {
         let latent_shape = [shrinks.latent_channels(), side, side];
         let num_tokens = num_tokens(self.condition.tokens, sees.num_registers());
         let token_shape = [num_tokens, sees.hidden_size()];
-        let (config, start) = match pretrained {
+        let (mut config, start) = match pretrained {
             Some((backbone, weights)) => {
                 let width = backbone.context_width();
                 let condition = ConditionConfig { num_tokens, token_width: token_shape[1], width };
                 let learns = self.denoiser.learns.clone();
-                (DenoiserConfig { backbone, condition }, Start::Pretrained { weights, learns })
+                let config = DenoiserConfig { backbone, condition, projector: None };
+                (config, Start::Pretrained { weights, learns })
             }
             None => {
                 let from = &self.denoiser.from;
@@ -218,6 +219,13 @@ impl Recipe {
                 (config, Start::Random)
             }
         };
+        if let Some(alignment) = &self.diffusion().alignment
+            && let Some([_, num_in, _]) = config.backbone.blocks_of_tokens(side)
+        {
+            let Alignment { blocks, hidden, .. } = *alignment;
+            config.projector =
+                Some(ProjectorConfig { blocks, num_in, hidden, num_out: token_shape[1] });
+        }
         let denoiser = Training { config, start, task: self.diffusion().clone(), train };
         Ok(Networks { encoder, input, autoencoder, denoiser, latent_shape, token_shape })
     }

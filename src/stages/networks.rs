@@ -181,7 +181,12 @@ impl Run {
                 let fresh = config.backbone.init(&mut self.init("denoiser").deferred());
                 let backbone = pretrained(fresh, weights.weights()?, weights, learns)?;
                 let condition = config.condition.init(&mut self.init("denoiser/condition"));
-                Ok(Denoiser { backbone, condition })
+                let projector = config
+                    .projector
+                    .map(|config| config.init(&mut self.init("denoiser/projector")));
+                let mut denoiser = Denoiser::of(backbone, condition);
+                denoiser.projector = projector;
+                Ok(denoiser)
             }
         }
     }

@@ -67,7 +67,7 @@ pub fn open(folder: &Path, device: &Device) -> Result<Model> {
         latent_shape: [config.latent_channels(), side, side],
         token_shape: [num_tokens, token_width],
         autoencoder,
-        denoiser: Denoiser { backbone, condition },
+        denoiser: Denoiser::of(backbone, condition),
         diffusion,
         scale: latents,
         image_size,

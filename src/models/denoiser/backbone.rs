@@ -101,6 +101,18 @@ impl BackboneConfig {
         }
     }
 
+    /// Tokens to a side of latents of `side` × `side`, their width, and the number of blocks; none of a U-Net, which has
+    /// no blocks of equal tokens.
+    pub fn blocks_of_tokens(&self, side: usize) -> Option<[usize; 3]> {
+        match self {
+            Self::Unet(_) => None,
+            Self::Transformer(config) => {
+                let width = config.num_attention_heads * config.attention_head_dim;
+                Some([side / config.patch_size.max(1), width, config.num_layers])
+            }
+        }
+    }
+
     /// Channels of the noisy latents, and of the prediction.
     pub fn channels(&self) -> [usize; 2] {
         match self {

@@ -1,6 +1,7 @@
 //! Backbone and condition together: what is trained, saved and sampled.
 
 use super::backbone::{Backbone, BackboneConfig};
+use super::projector::{Projector, ProjectorConfig};
 use crate::models::condition::{Condition, ConditionConfig};
 use crate::models::{Compute, Init};
 use burn::module::Module;
@@ -16,22 +17,30 @@ pub struct DenoiserConfig {
     pub backbone: BackboneConfig,
     /// What guides it.
     pub condition: ConditionConfig,
+    /// What its tokens are held to an encoder's by, in training.
+    pub projector: Option<ProjectorConfig>,
 }
 
 /// As checkpoints hold it: the network under its name, beside `condition`.
 type Stored = Map<String, Value>;
 
 const CONDITION: &str = "condition";
+const PROJECTOR: &str = "projector";
 
 impl TryFrom<Stored> for DenoiserConfig {
     type Error = String;
 
     fn try_from(mut stored: Stored) -> Result<Self, Self::Error> {
         let condition = stored.remove(CONDITION).ok_or("missing field `condition`")?;
+        let projector = stored.remove(PROJECTOR).map(serde_json::from_value).transpose();
         let backbone = serde_json::from_value(Value::Object(stored));
         let condition = serde_json::from_value(condition);
         let text = |error: serde_json::Error| error.to_string();
-        Ok(Self { backbone: backbone.map_err(text)?, condition: condition.map_err(text)? })
+        Ok(Self {
+            backbone: backbone.map_err(text)?,
+            condition: condition.map_err(text)?,
+            projector: projector.map_err(text)?,
+        })
     }
 }
 
@@ -42,6 +51,10 @@ impl From<DenoiserConfig> for Stored {
         let condition = serde_json::to_value(config.condition).expect(plain);
         let mut stored: Self = serde_json::from_value(backbone).expect("a network has its name");
         stored.insert(CONDITION.into(), condition);
+        if let Some(projector) = config.projector {
+            let projector = serde_json::to_value(projector).expect(plain);
+            stored.insert(PROJECTOR.into(), projector);
+        }
         stored
     }
 }
@@ -49,7 +62,12 @@ impl From<DenoiserConfig> for Stored {
 impl DenoiserConfig {
     /// The network, untrained.
     pub fn init(&self, init: &mut Init) -> Denoiser {
-        Denoiser { backbone: self.backbone.init(init), condition: self.condition.init(init) }
+        Denoiser {
+            backbone: self.backbone.init(init),
+            condition: self.condition.init(init),
+            projector: self.projector.map(|config| config.init(init)),
+            compute: Compute::default(),
+        }
     }
 
     /// Whether it is told how far a step leads.
@@ -82,6 +100,10 @@ pub struct Denoiser {
     pub backbone: Backbone,
     /// Makes keys and values of tokens.
     pub condition: Condition,
+    /// Says what an encoder sees, from the network's tokens; in training alone.
+    pub projector: Option<Projector>,
+    #[module(skip)]
+    compute: Compute,
 }
 
 impl Denoiser {
@@ -112,20 +134,30 @@ impl Denoiser {
         self.backbone.forward(noisy, timesteps, context, pooled, steps)
     }
 
-    /// [`forward`](Self::forward), and the image's tokens [B, N, D] after the first `blocks` blocks, as
-    /// [`Backbone::forward_hidden`] has them.
-    pub fn forward_hidden(
+    /// A denoiser for use, of its parts.
+    pub fn of(backbone: Backbone, condition: Condition) -> Self {
+        Self { backbone, condition, projector: None, compute: Compute::default() }
+    }
+
+    /// [`forward_step`](Self::forward_step), and what the projector says the encoder sees in the images, [B, T, d], row
+    /// by row of the network's tokens; nothing where there is no projector.
+    pub fn forward_aligned(
         &self,
         noisy: Tensor<4>,
         timesteps: &[f64],
+        steps: &[f64],
         tokens: Tensor<3>,
         keep: &[bool],
-        blocks: usize,
     ) -> (Tensor<4>, Option<Tensor<3>>) {
-        let steps = vec![0.0; timesteps.len()];
+        let Some(projector) = &self.projector else {
+            return (self.forward_step(noisy, timesteps, steps, tokens, keep), None);
+        };
         let Told { timesteps, steps, context, pooled } =
-            self.told(&noisy, timesteps, &steps, tokens, keep);
-        self.backbone.forward_hidden(noisy, timesteps, context, pooled, steps, blocks)
+            self.told(&noisy, timesteps, steps, tokens, keep);
+        let blocks = projector.blocks();
+        let (prediction, hidden) =
+            self.backbone.forward_hidden(noisy, timesteps, context, pooled, steps, blocks);
+        (prediction, hidden.map(|hidden| projector.forward(hidden, self.compute)))
     }
 
     fn told(
@@ -158,6 +190,7 @@ impl Denoiser {
     /// The same network computing in another number format.
     pub fn with_compute(mut self, compute: Compute) -> Self {
         self.backbone = self.backbone.with_compute(compute);
+        self.compute = compute;
         self
     }
 

@@ -31,20 +31,34 @@ impl Embedder {
         self.network.forward(pixels)
     }
 
-    /// The tokens among them that guide the denoiser: [B, N, d].
+    /// The tokens that guide the denoiser: [B, N, d].
     pub fn condition_tokens(&self, tokens: Tokens, images: &[&[f32]], size: usize) -> Tensor<3> {
-        let all = self.tokens(images, size);
-        let registers = self.network.num_registers();
+        self.guiding(tokens, self.tokens(images, size))
+    }
+
+    /// The patches among `all` tokens [B, 1 + R + P, d], row by row: [B, P, d].
+    pub fn patches(&self, all: Tensor<3>) -> Tensor<3> {
         let num_tokens = all.dims()[1];
+        all.slice_dim(1, 1 + self.network.num_registers()..num_tokens)
+    }
+
+    /// Patches to a side.
+    pub fn grid(&self) -> usize {
+        self.input.side / self.network.patch_size()
+    }
+
+    /// The tokens among `all` [B, 1 + R + P, d] that guide the denoiser: [B, N, d].
+    pub fn guiding(&self, tokens: Tokens, all: Tensor<3>) -> Tensor<3> {
+        let registers = self.network.num_registers();
         match tokens {
             Tokens::Class => all.slice_dim(1, 0..1),
             Tokens::ClassAndRegisters => all.slice_dim(1, 0..1 + registers),
             Tokens::ClassAndMean => {
-                let patches = all.clone().slice_dim(1, 1 + registers..num_tokens).mean_dim(1);
+                let patches = self.patches(all.clone()).mean_dim(1);
                 Tensor::cat(vec![all.slice_dim(1, 0..1), patches], 1)
             }
             Tokens::ClassAndGrid(grid) => {
-                let patches = all.clone().slice_dim(1, 1 + registers..num_tokens);
+                let patches = self.patches(all.clone());
                 Tensor::cat(vec![all.slice_dim(1, 0..1), on_grid(patches, grid)], 1)
             }
         }

@@ -32,6 +32,8 @@ pub(super) struct Networks<'a> {
     pub(super) latent_shape: [usize; 3],
     /// Number and width of the tokens.
     pub(super) token_shape: [usize; 2],
+    /// Whether the encoder's patches are kept, too.
+    pub(super) keeps_patches: bool,
 }
 
 /// Encodes all of `splits` into the store at `path`. Goes on where an interrupted call stopped; where a store is
@@ -121,6 +123,8 @@ struct Encoded {
     mean: Vec<f32>,
     logvar: Vec<f32>,
     tokens: Vec<f32>,
+    /// Empty where nobody wants them.
+    patches: Vec<f32>,
     /// Rows that the writer has.
     pushed: usize,
 }
@@ -130,11 +134,17 @@ impl Encoded {
         let images = stack(pixels.iter().copied(), size, networks.device);
         let channels = networks.autoencoder.config().in_channels();
         let moments = networks.autoencoder.encode(with_channels(images * 2.0 - 1.0, channels));
-        let tokens = networks.encoder.condition_tokens(networks.tokens, pixels, size);
+        let all = networks.encoder.tokens(pixels, size);
+        let tokens = networks.encoder.guiding(networks.tokens, all.clone());
+        let patches = match networks.keeps_patches {
+            true => values(networks.encoder.patches(all))?,
+            false => Vec::new(),
+        };
         Ok(Self {
             mean: values(moments.mean)?,
             logvar: values(moments.logvar)?,
             tokens: values(tokens)?,
+            patches,
             pushed: 0,
         })
     }
@@ -144,22 +154,29 @@ impl Encoded {
             let width = values.len() / rows;
             self.pushed * width..(self.pushed + 1) * width
         };
-        let columns = [&self.mean, &self.logvar, &self.tokens];
-        writer.push(key, &columns.map(|column| Values::Floats(&column[row(column)])))?;
+        let mut columns = vec![&self.mean, &self.logvar, &self.tokens];
+        columns.extend((!self.patches.is_empty()).then_some(&self.patches));
+        let columns = columns.into_iter().map(|column| Values::Floats(&column[row(column)]));
+        writer.push(key, &columns.collect::<Vec<_>>())?;
         self.pushed += 1;
         Ok(())
     }
 }
 
 fn spec(input_hash: &str, networks: &Networks<'_>, batch_size: usize) -> StoreSpec {
+    let mut columns = vec![
+        ColumnSpec::new("mean", Dtype::F16, &networks.latent_shape),
+        ColumnSpec::new("logvar", Dtype::F16, &networks.latent_shape),
+        ColumnSpec::new("tokens", Dtype::F16, &networks.token_shape),
+    ];
+    if networks.keeps_patches {
+        let patches = [networks.encoder.grid().pow(2), networks.encoder.width()];
+        columns.push(ColumnSpec::new("patches", Dtype::F16, &patches));
+    }
     StoreSpec {
         inputs_hash: input_hash.to_owned(),
         notes: BTreeMap::new(),
-        columns: vec![
-            ColumnSpec::new("mean", Dtype::F16, &networks.latent_shape),
-            ColumnSpec::new("logvar", Dtype::F16, &networks.latent_shape),
-            ColumnSpec::new("tokens", Dtype::F16, &networks.token_shape),
-        ],
+        columns,
         // Whole batches per shard: a store that is resumed or completed then sees the same batches.
         shard_rows: (SHARD_ROWS / batch_size).max(1) * batch_size,
     }

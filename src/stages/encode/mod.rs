@@ -45,6 +45,9 @@ impl Stage for Encode {
         let mut hasher = hasher(run, ENCODE, fill::VERSION)
             .section(&text(&run.recipe.condition.tokens))
             .section(&run.recipe.data.size.to_string());
+        if run.keeps_patches() {
+            hasher = hasher.section("patches");
+        }
         if let EncoderFrom::Folder { .. } = run.recipe.encoder.from {
             hasher = hasher.section(&text(&run.networks.input));
         }
@@ -92,8 +95,13 @@ impl Stage for Encode {
         let [channels, side, _] = networks.latent_shape;
         let [num_tokens, token_width] = networks.token_shape;
         let images = run.num_images();
+        let patches = match run.keeps_patches() {
+            true => (networks.input.side / networks.encoder.config().patch_size().max(1)).pow(2),
+            false => 0,
+        };
         // Means and log-variances, and tokens, in half precision.
-        let disk = images * 2 * (2 * channels * side * side + num_tokens * token_width) as u64;
+        let numbers = 2 * channels * side * side + (num_tokens + patches) * token_width;
+        let disk = images * 2 * numbers as u64;
         let what = images_in_words(images);
         Ok(Cost {
             what: format!("{what} into a store of {}", HumanBytes(disk)),
@@ -118,6 +126,11 @@ impl Stage for Encode {
 }
 
 impl Run {
+    /// Does the denoiser's training look at the encoder's patches?
+    fn keeps_patches(&self) -> bool {
+        self.networks.denoiser.task.alignment.is_some()
+    }
+
     fn store_folder(&self, hash: &str) -> PathBuf {
         self.place.checkpoints.join("stores").join(&hash[..16])
     }
@@ -198,6 +211,7 @@ impl Run {
             device: &self.place.device,
             latent_shape: self.networks.latent_shape,
             token_shape: self.networks.token_shape,
+            keeps_patches: self.keeps_patches(),
         };
         let images = self.ingested()?;
         let splits = [&*images.train, &*images.valid, &*images.test];

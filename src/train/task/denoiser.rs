@@ -8,6 +8,7 @@ use crate::data::{
     image::Gray,
     loader::{Collate, SampleError, Samples, column},
 };
+use crate::diffusion::alignment;
 use crate::diffusion::self_consistency::{SelfConsistency, Step};
 use crate::diffusion::{Diffusion, Schedule, objective::add_noise, times::TimeDraws};
 use crate::models::Compute;
@@ -51,6 +52,8 @@ pub struct Item {
     clean: Vec<f32>,
     noise: Vec<f32>,
     tokens: Vec<f32>,
+    /// What the encoder sees in the image, [P · d]; empty where nothing is held to it.
+    patches: Vec<f32>,
     t: f64,
     /// The long step that it is about, if it is about one.
     step: Option<Step>,
@@ -68,6 +71,8 @@ struct Noised {
     /// How many are about long steps; none where nobody learns them.
     consistency: Option<SelfConsistency>,
     steps: Stream,
+    /// Whether the encoder's patches are read, too.
+    takes_patches: bool,
     keep: Stream,
 }
 
@@ -82,6 +87,7 @@ impl Noised {
             times: None,
             consistency: None,
             steps: stream("steps"),
+            takes_patches: false,
             keep: stream("keep"),
         }
     }
@@ -104,6 +110,10 @@ impl Samples for Noised {
             noise,
             clean,
             tokens: row.tokens,
+            patches: match self.takes_patches {
+                true => self.latents.patches(index as usize),
+                false => Vec::new(),
+            },
             t: step.map_or_else(time, |step| step.from),
             step,
             keep: !self.keep.at(position).chance(self.dropout),
@@ -116,6 +126,7 @@ pub struct Batch {
     clean: Vec<f32>,
     noise: Vec<f32>,
     tokens: Vec<f32>,
+    patches: Vec<f32>,
     levels: Levels,
     steps: Vec<Option<Step>>,
     keep: Vec<bool>,
@@ -127,6 +138,7 @@ impl Batch {
             clean: column(items, |item| &item.clean),
             noise: column(items, |item| &item.noise),
             tokens: column(items, |item| &item.tokens),
+            patches: column(items, |item| &item.patches),
             levels: Levels::at(schedule, items.iter().map(|item| item.t)),
             steps: items.iter().map(|item| item.step).collect(),
             keep: items.iter().map(|item| item.keep).collect(),
@@ -142,6 +154,8 @@ pub struct Shown {
     target: Tensor<4>,
     /// [B, N, D].
     tokens: Tensor<3>,
+    /// What the encoder sees in the images, on the network's grid of tokens: [B, T, d]; none where nothing is held to it.
+    patches: Option<Tensor<3>>,
     timesteps: Vec<f64>,
     /// How far the step leads that an item is about, as the network is told; 0 of the flow itself.
     lengths: Vec<f64>,
@@ -152,7 +166,7 @@ pub struct Shown {
 impl DenoiserTask {
     /// Brings a batch to the device.
     fn show(&self, batch: Batch) -> Shown {
-        let Batch { clean, noise, tokens, levels, steps, keep } = batch;
+        let Batch { clean, noise, tokens, patches, levels, steps, keep } = batch;
         let [channels, height, width] = self.train.latent_shape();
         let [num_tokens, width_of_token] = self.train.token_shape();
         let images = keep.len();
@@ -167,6 +181,7 @@ impl DenoiserTask {
             noisy: add_noise(clean.clone(), noise.clone(), alpha, sigma),
             target: self.diffusion.objective.target(clean, noise, alpha, sigma),
             tokens: Tensor::from_data(tokens, &self.device),
+            patches: self.on_grid(patches, images),
             timesteps: times.iter().map(|&t| self.diffusion.schedule.timestep(t)).collect(),
             lengths: ahead::lengths(&self.diffusion.schedule, &steps),
             levels,
@@ -175,19 +190,52 @@ impl DenoiserTask {
     }
 }
 
+impl DenoiserTask {
+    /// The encoder's patches of `images` on the network's grid of tokens.
+    fn on_grid(&self, patches: Vec<f32>, images: usize) -> Option<Tensor<3>> {
+        let [_, side, _] = self.train.latent_shape();
+        let [to, ..] = self.network.backbone.blocks_of_tokens(side)?;
+        let [count, width] = self.train.patch_shape().filter(|_| !patches.is_empty())?;
+        let weights = alignment::resampling(count.isqrt(), to);
+        let weights = TensorData::new(weights, [1, to * to, count]);
+        let weights = Tensor::<3>::from_data(weights, &self.device);
+        let patches = TensorData::new(patches, [images, count, width]);
+        let patches = Tensor::<3>::from_data(patches, &self.device);
+        Some(weights.expand([images, to * to, count]).matmul(patches))
+    }
+}
+
+/// One minus the mean cosine between what a network says the encoder sees and what it sees, both [b, T, d].
+fn misaligned(said: Tensor<3>, seen: Tensor<3>) -> Tensor<1> {
+    let length = |x: &Tensor<3>| x.clone().square().sum_dim(2).add_scalar(1e-8).sqrt();
+    let cosine = (said.clone() * seen.clone()).sum_dim(2) / (length(&said) * length(&seen));
+    cosine.mean().neg().add_scalar(1.0)
+}
+
 /// Some of a batch, on the autodiff device or on the plain one.
 fn part<const D: usize>(batch: &Tensor<D>, rows: Range<usize>, tracks: bool) -> Tensor<D> {
     let rows = batch.clone().slice_dim(0, rows);
     if tracks { Tensor::from_inner(rows) } else { rows }
 }
 
-/// Mean squared error [b] of what `model` predicts of some `rows` of a batch.
-fn errors_of(model: &Denoiser, batch: &Shown, rows: Range<usize>, tracks: bool) -> Tensor<1> {
+/// Mean squared error [b] of what `model` predicts of some `rows` of a batch, and how far it is from saying what the encoder
+/// sees, if it says so.
+fn errors_of(
+    model: &Denoiser,
+    batch: &Shown,
+    rows: Range<usize>,
+    tracks: bool,
+) -> (Tensor<1>, Option<Tensor<1>>) {
     let [noisy, target] =
         [&batch.noisy, &batch.target].map(|tensor| part(tensor, rows.clone(), tracks));
     let tokens = part(&batch.tokens, rows.clone(), tracks);
     let [timesteps, lengths] = [&batch.timesteps, &batch.lengths].map(|it| &it[rows.clone()]);
-    errors(model.forward_step(noisy, timesteps, lengths, tokens, &batch.keep[rows]), target)
+    let (prediction, said) =
+        model.forward_aligned(noisy, timesteps, lengths, tokens, &batch.keep[rows.clone()]);
+    let apart = said
+        .zip(batch.patches.as_ref())
+        .map(|(said, seen)| misaligned(said, part(seen, rows, tracks)));
+    (errors(prediction, target), apart)
 }
 
 /// Times, and shares of image and noise at them, item by item.
@@ -284,7 +332,8 @@ impl Task for DenoiserTask {
         let stream = Stream::new(self.seed, "denoiser/time");
         let times = Some(TimeDraws { schedule, times, strata, stream });
         let noised = Noised::new(self.train.clone(), self.dropout, self.seed, "denoiser");
-        Arc::new(Noised { times, consistency, ..noised })
+        let takes_patches = self.diffusion.alignment.is_some();
+        Arc::new(Noised { times, consistency, takes_patches, ..noised })
     }
 
     fn collate(&self) -> Collate<Item, Batch> {
@@ -307,8 +356,14 @@ impl Task for DenoiserTask {
     }
 
     fn loss(&self, model: &Denoiser, batch: &Shown, rows: Range<usize>, _: Progress) -> Loss {
-        let errors = errors_of(model, batch, rows.clone(), true);
-        weighted(&self.diffusion, errors, &batch.levels.of(rows.clone()), &batch.lengths[rows])
+        let (errors, apart) = errors_of(model, batch, rows.clone(), true);
+        let lengths = &batch.lengths[rows.clone()];
+        let mut loss = weighted(&self.diffusion, errors, &batch.levels.of(rows), lengths);
+        if let (Some(apart), Some(alignment)) = (apart, &self.diffusion.alignment) {
+            loss.parts.push(("train/alignment", apart.clone().inner()));
+            loss.total = loss.total + apart * alignment.weight;
+        }
+        loss
     }
 
     /// The unweighted loss over the validation split, or a fixed part of a large one, and in each quarter of time; noise
@@ -325,7 +380,7 @@ impl Task for DenoiserTask {
                 |&(row, t): &(usize, f64)| Ok(Item { t, ..fixed.get(row as u64, row as u64)? });
             let items = batch.iter().map(item).collect::<Result<Vec<_>, SampleError>>()?;
             let shown = self.show(Batch::of(&items, &self.diffusion.schedule));
-            let errors = errors_of(ema, &shown, 0..items.len(), false);
+            let (errors, _) = errors_of(ema, &shown, 0..items.len(), false);
             let quarters =
                 shown.levels.quarters(errors.clone(), &shown.lengths) * items.len() as f64;
             let read = values(Tensor::cat(vec![errors.sum(), quarters], 0))?;

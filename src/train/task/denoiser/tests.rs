@@ -225,6 +225,7 @@ fn a_long_step_is_what_the_average_says_of_its_halves() {
         noisy: normal("noisy", [batch, 2, 4, 4]),
         target: normal("target", [batch, 2, 4, 4]),
         tokens: normal("tokens", [1, batch, 1, 6]).reshape([batch, 1, 6]),
+        patches: None,
         timesteps: times.iter().map(|&t| schedule.timestep(t)).collect(),
         lengths: ahead::lengths(&schedule, &steps),
         levels: Levels::at(&schedule, times.iter().copied()),
