@@ -102,33 +102,47 @@ fn round(train: &Train) -> usize {
 mod tests {
     use super::*;
     use crate::models::Compute;
-    use crate::models::denoiser::UnetConfig;
+    use crate::models::denoiser::{BackboneConfig, MmditConfig, UnetConfig};
 
     #[test]
     fn what_one_image_needs_times_three_is_what_three_images_need() {
         let device = Device::flex();
-        let config = UnetConfig {
+        let unet = UnetConfig {
             block_out_channels: vec![32, 64],
             attention: vec![false, true],
             cross_attention_dim: 48,
             ..UnetConfig::default()
         };
-        let unet = config.init(&mut Init::new(Stream::new(0, "shapes"), &device).hollow());
-        for compute in [Compute::F32, Compute::Bf16] {
-            let unet = unet.clone().with_compute(compute).train();
-            let step = |count: usize| {
-                trace::requests(|| {
-                    let device = device.clone().autodiff();
-                    let noisy = Tensor::zeros([count, 4, 8, 8], &device);
-                    let context = Tensor::zeros([count, 5, 48], &device);
-                    let timesteps = Tensor::zeros([count], &device);
-                    drop(unet.forward(noisy, timesteps, context).sum().backward());
-                })
-            };
-            let three = step(3);
-            assert!(three.len() > 40, "{}", three.len());
-            let of_one: BTreeSet<_> = step(1).into_iter().map(|request| request.times(3)).collect();
-            assert_eq!(of_one, three);
+        let transformer = MmditConfig {
+            in_channels: 4,
+            num_layers: 2,
+            num_attention_heads: 2,
+            joint_attention_dim: 48,
+            qk_norm: true,
+            ..MmditConfig::default()
+        };
+        for (config, count) in
+            [(BackboneConfig::Unet(unet), 40), (BackboneConfig::Transformer(transformer), 20)]
+        {
+            let network = config.init(&mut Init::new(Stream::new(0, "shapes"), &device).hollow());
+            for compute in [Compute::F32, Compute::Bf16] {
+                let network = network.clone().with_compute(compute).train();
+                let step = |count: usize| {
+                    trace::requests(|| {
+                        let device = device.clone().autodiff();
+                        let noisy = Tensor::zeros([count, 4, 8, 8], &device);
+                        let context = Tensor::zeros([count, 5, 48], &device);
+                        let timesteps = Tensor::zeros([count], &device);
+                        let out = network.forward(noisy, timesteps, context, None, None);
+                        drop(out.sum().backward());
+                    })
+                };
+                let three = step(3);
+                assert!(three.len() > count, "{}", three.len());
+                let of_one: BTreeSet<_> =
+                    step(1).into_iter().map(|request| request.times(3)).collect();
+                assert_eq!(of_one, three);
+            }
         }
     }
 }

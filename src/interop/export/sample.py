@@ -72,13 +72,17 @@ class Model:
     def predict(self, noisy, timestep, condition):
         """What the network says of noisy latents, told the pooled condition where it was trained with it."""
         pooled, known = condition[:, :-1].flatten(1), self.network.config
-        if "class_embed_type" in known:  # a U-Net, to which it is a class label
+        # Sinusoids of 0, where it was trained to be told how far a step leads.
+        step = torch.cat([torch.ones(len(noisy), 128), torch.zeros(len(noisy), 128)], 1)
+        if "class_embed_type" in known:  # a U-Net, to which the pooled condition is a class label
             pooled = pooled if known.class_embed_type else None
-            return self.network(noisy, timestep, condition, class_labels=pooled).sample
-        if known.pooled_projection_dim != pooled.shape[1]:
+            step = step if known.time_cond_proj_dim else None
+            return self.network(noisy, timestep, condition, class_labels=pooled, timestep_cond=step).sample
+        if known.pooled_projection_dim == pooled.shape[1] + step.shape[1]:
+            pooled = torch.cat([pooled, step], 1)
+        elif known.pooled_projection_dim != pooled.shape[1]:
             pooled = torch.zeros(len(pooled), known.pooled_projection_dim)
-        timestep = timestep.expand(len(noisy))
-        return self.network(noisy, condition, pooled, timestep).sample
+        return self.network(noisy, condition, pooled, timestep.expand(len(noisy))).sample
 
     def latents(self, noise, condition, steps, guidance=1.0):
         """Standard normal noise [B, C, h, w] to latents. DDIM is exact where `steps` divides 1000."""

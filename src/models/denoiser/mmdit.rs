@@ -114,7 +114,7 @@ impl Mmdit {
         context: Tensor<3>,
         pooled: Option<Tensor<2>>,
     ) -> Tensor<4> {
-        self.forward_hidden(noisy, timesteps, context, pooled, 0).0
+        self.pass(noisy, timesteps, context, pooled, None).0
     }
 
     /// [`forward`](Self::forward), and the image's tokens [B, N, D] after the first `blocks` blocks, in f32: patches
@@ -127,6 +127,17 @@ impl Mmdit {
         pooled: Option<Tensor<2>>,
         blocks: usize,
     ) -> (Tensor<4>, Option<Tensor<3>>) {
+        self.pass(noisy, timesteps, context, pooled, Some(blocks))
+    }
+
+    fn pass(
+        &self,
+        noisy: Tensor<4>,
+        timesteps: Tensor<1>,
+        context: Tensor<3>,
+        pooled: Option<Tensor<2>>,
+        blocks: Option<usize>,
+    ) -> (Tensor<4>, Option<Tensor<3>>) {
         let [b, _, height, width] = noisy.dims();
         let patch = self.config.patch_size;
         let grid = [height / patch, width / patch];
@@ -135,12 +146,12 @@ impl Mmdit {
         let mut context = self.context_embedder.forward(self.compute.enter(context)); // [B, K, D]
         let mut hidden = None;
         for (at, block) in self.transformer_blocks.iter().enumerate() {
-            if at == blocks {
+            if Some(at) == blocks {
                 hidden = Some(leave(image.clone()));
             }
             (image, context) = block.forward(image, context, &time);
         }
-        if blocks == self.transformer_blocks.len() {
+        if blocks == Some(self.transformer_blocks.len()) {
             hidden = Some(leave(image.clone()));
         }
         let [scale, shift] = self.norm_out.forward(&time);

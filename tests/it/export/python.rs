@@ -29,7 +29,7 @@ const STEPS: usize = 20;
 const GUIDANCE: f64 = 1.75;
 
 /// Schedules, objectives and conditions that differ in what is written.
-const VARIANTS: [(&str, &[&str]); 7] = [
+const VARIANTS: [(&str, &[&str]); 9] = [
     ("as it is: flow, pooled", &[]),
     (
         "epsilon, pooled",
@@ -68,6 +68,17 @@ const VARIANTS: [(&str, &[&str]); 7] = [
     (
         "a transformer: flow, pooled",
         &["denoiser.from=Transformer(width: 32, depth: 2, heads: 2, context_width: 24)"],
+    ),
+    (
+        "told how far a step leads",
+        &["denoiser.task.self_consistency=(share: 0.25)", "condition.pooled=false"],
+    ),
+    (
+        "a transformer that is told how far a step leads",
+        &[
+            "denoiser.task.self_consistency=(share: 0.25)",
+            "denoiser.from=Transformer(width: 32, depth: 1, heads: 2)",
+        ],
     ),
     (
         "a transformer: velocity, not pooled, patches of one, no norms of queries and keys",
