@@ -118,6 +118,16 @@ impl Norm {
         left_out.mask_where(is_taken, taken)
     }
 
+    /// `averages` after `values`, where the step was taken, and as they are where it was left out: [`descent::follow`].
+    pub(super) fn follow(
+        &self,
+        values: &[Tensor<1>],
+        averages: Vec<Tensor<1>>,
+        decay: f64,
+    ) -> Vec<Tensor<1>> {
+        descent::follow(values, averages, decay, &self.0)
+    }
+
     /// The number. Where it is none, the step was left out: weights, moments and average are as they were.
     pub fn read(&self) -> f64 {
         f64::from(self.0.clone().into_scalar::<f32>())

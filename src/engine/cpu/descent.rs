@@ -88,6 +88,29 @@ pub(in crate::engine) fn descend(
     (held.into_iter().map(Held::give_back).collect(), result)
 }
 
+/// See [`crate::engine::descent::follow`].
+pub(in crate::engine) fn follow(
+    values: &[Tensor<1>],
+    averages: Vec<Tensor<1>>,
+    share: f32,
+) -> Vec<Tensor<1>> {
+    let contiguous = |tensor: Tensor<1>| primitive!(Flex, tensor).to_contiguous();
+    let values: Vec<Floats> = values.iter().cloned().map(contiguous).collect();
+    let mut averages: Vec<Floats> = averages.into_iter().map(contiguous).collect();
+    let mut pieces = Vec::new();
+    for (average, value) in averages.iter_mut().zip(&values) {
+        let len = value.layout().shape().num_elements();
+        let value = value.storage::<f32>()[..len].chunks(CHUNK);
+        pieces.extend(average.storage_mut::<f32>()[..len].chunks_mut(CHUNK).zip(value));
+    }
+    pieces.into_par_iter().for_each(|(average, value)| {
+        for (average, value) in average.iter_mut().zip(value) {
+            *average += (*value - *average) * share;
+        }
+    });
+    averages.into_iter().map(|average| wrapped!(Flex, average)).collect()
+}
+
 /// Norm of the mean gradient. The order of the sums does not depend on the number of threads.
 fn norm(parameters: &[Parameter], rounds: u32) -> f32 {
     let sums: Vec<Floats> = parameters

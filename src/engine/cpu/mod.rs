@@ -22,7 +22,7 @@ use super::trace::{self, Noted};
 use burn::backend::Flex;
 use burn::backend::ops::FloatTensorOps;
 use burn::backend::tensor::FloatTensor;
-pub(super) use descent::descend;
+pub(super) use descent::{descend, follow};
 use norm::GroupNormGeometry;
 
 type Floats = FloatTensor<Flex>;
