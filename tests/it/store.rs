@@ -236,7 +236,14 @@ fn damage_is_one_sentence_with_its_path() {
                 && said.ends_with("; remove the store and encode again"),
             "byte {at}: {said}"
         );
+        if let Ok(opened) = Store::open(&path, Check::Sizes) {
+            assert_eq!(opened.verify_while(|| true).unwrap_err().to_string(), said);
+        }
     }
+    fs::write(&shard, &whole).unwrap();
+    let opened = Store::open(&path, Check::Sizes).unwrap();
+    assert!(opened.verify_while(|| true).unwrap());
+    assert!(!opened.verify_while(|| false).unwrap(), "whoever was stopped has seen nothing");
     fs::write(&shard, &whole[..whole.len() - 8]).unwrap();
     let said = Store::open(&path, Check::Sizes).unwrap_err().to_string();
     assert!(said.contains("bytes, expected"), "{said}");
