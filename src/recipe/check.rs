@@ -4,6 +4,7 @@ use super::networks::{AutoencoderFrom, DenoiserFrom, EncoderFrom, VitSection};
 use super::resolve::{Network, Networks, Start, Training};
 use super::{Recipe, RecipeError, SCHEMA};
 use crate::data::catalog::Split;
+use crate::diffusion::Guidance;
 use crate::evaluate::Evaluation;
 use crate::evaluate::figures::Looks;
 use crate::faults::{demand, within};
@@ -112,16 +113,27 @@ impl Recipe {
     /// Autoguidance is by a checkpoint that the training keeps.
     fn check_guidance(&self, faults: &mut Vec<String>) {
         let Some(train) = &self.denoiser.train else { return };
-        for (number, strategy) in self.sample.iter().enumerate() {
-            if let Some(images) = strategy.guidance().milestone()
+        for (place, (_, guidance)) in self.drawn() {
+            if let Some(images) = guidance.milestone()
                 && !train.milestones.contains(&images)
             {
                 faults.push(format!(
-                    "sample[{number}].guidance.images is {images}; expected one of denoiser.train.milestones ({:?})",
+                    "{place}.guidance.images is {images}; expected one of denoiser.train.milestones ({:?})",
                     train.milestones
                 ));
             }
         }
+    }
+
+    /// Everything that is drawn: its place in the recipe, and how.
+    pub(crate) fn drawn(&self) -> Vec<(String, (&Sampler, &Guidance))> {
+        let strategies = self.sample.iter().enumerate();
+        let strategies = strategies
+            .map(|(at, it)| (format!("sample[{at}]"), (it.sampler(), it.guidance())));
+        let figures = self.evaluate.iter().enumerate();
+        let figures = figures
+            .filter_map(|(at, it)| Some((format!("evaluate[{at}]"), it.get().draws()?)));
+        strategies.chain(figures).collect()
     }
 
     /// What is wrong with the strategy that a figure looks at.
@@ -324,11 +336,11 @@ impl Recipe {
                 )),
             }
         }
-        for (number, strategy) in self.sample.iter().enumerate() {
-            if matches!(strategy.sampler(), Sampler::Shortcut(_)) && !is_learned {
+        for (place, (sampler, _)) in self.drawn() {
+            if matches!(sampler, Sampler::Shortcut(_)) && !is_learned {
                 faults.push(format!(
-                    "sample[{number}].sampler is Shortcut, but denoiser.task.self_consistency is missing; expected a \
-                     denoiser that is trained to take long steps"
+                    "{place}.sampler is Shortcut, but denoiser.task.self_consistency is missing; expected a denoiser \
+                     that is trained to take long steps"
                 ));
             }
         }

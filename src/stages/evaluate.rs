@@ -10,6 +10,7 @@ use crate::evaluate::extractor::Extractor;
 use crate::evaluate::report::{Page, Report, StageTime};
 use crate::evaluate::{self, Drawn, Evidence, Figure, Shelves};
 use crate::interrupt;
+use crate::sample::generate::Generator;
 use crate::telemetry::metrics;
 use anyhow::{Context, Result};
 use std::collections::BTreeSet;
@@ -110,6 +111,7 @@ impl Run {
         let (encoder, untrained) = (self.encoder()?, self.untrained_encoder()?);
         let (autoencoder, denoiser) = (self.autoencoder()?, self.denoiser()?);
         let (train, valid) = self.latents()?;
+        let weaker = self.weaker_denoisers()?;
         let samples = match self.recipe.sample.is_empty() {
             true => Drawn::nothing(),
             false => Drawn::open(&self.stage_folder(SAMPLE), &self.recipe.sample)?,
@@ -129,7 +131,7 @@ impl Run {
             encoder: (&encoder, &self.output(ENCODER).context("the encoder is not known yet")?),
             untrained: untrained.as_ref(),
             autoencoder: &autoencoder,
-            generator: &self.generator(&denoiser, &autoencoder, &train),
+            generator: &Generator { weaker: &weaker, ..self.generator(&denoiser, &autoencoder, &train) },
             records: &metrics::read(&self.stage_folder(DENOISER))?,
             shelves: &shelves,
             sets: evaluate::Cache::default(),

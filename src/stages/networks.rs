@@ -191,11 +191,12 @@ impl Run {
         }
     }
 
-    /// The averaged denoiser at the milestones that the recipe's strategies are guided by.
+    /// The averaged denoiser at the milestones that the recipe is guided by.
     pub(super) fn weaker_denoisers(&self) -> Result<Vec<(u64, Denoiser)>> {
         let Training { config, train, .. } = &self.networks.denoiser;
+        let drawn = self.recipe.drawn().into_iter();
         let wanted: BTreeSet<u64> =
-            self.recipe.sample.iter().filter_map(|it| it.guidance().milestone()).collect();
+            drawn.filter_map(|(_, (_, guidance))| guidance.milestone()).collect();
         let at = |images| {
             let folder =
                 checkpoint::milestone(&self.stage_folder(DENOISER), images, train.batch_size)?;

@@ -61,7 +61,7 @@ impl Place {
                             preview_every: 32, save_every: 16),
                 ),
                 sample: [Reconstruct(images: 8, sampler: Ddim(steps: 2))],
-                evaluate: [ConditionFidelity(candidates: 4, steps: 2), NearestTrain()],
+                evaluate: [ConditionFidelity(candidates: 4, sampler: Ddim(steps: 2)), NearestTrain()],
             )"
         );
         fs::write(self.home.path().join(format!("{name}.ron")), text).unwrap();

@@ -29,7 +29,7 @@ pub(crate) fn recipe(home: &Path, denoiser: &str) -> Command {
                 train: (images: 32, batch_size: 8, learning_rate: (warm_up: 0), validate_every: 32, save_every: 16),
             ),
             sample: [Reconstruct(images: 2, sampler: Ddim(steps: 2))],
-            evaluate: [ConditionFidelity(candidates: 4, steps: 2), NearestTrain()],
+            evaluate: [ConditionFidelity(candidates: 4, sampler: Ddim(steps: 2)), NearestTrain()],
         )"
     );
     fs::write(home.join("foreign.ron"), text).unwrap();

@@ -18,7 +18,7 @@ const SETTINGS: [&str; 6] = [
     "denoiser.train.images=768",
     "sample[0].images=8",
     "sample[1].images=4",
-    "evaluate=[ConditionFidelity(candidates: 8, steps: 2)]",
+    "evaluate=[ConditionFidelity(candidates: 8, sampler: Ddim(steps: 2))]",
     "denoiser.train.validate_every=256",
 ];
 

@@ -18,7 +18,8 @@ use crate::models::autoencoder::Autoencoder;
 use crate::models::images::{stack, to_images, with_channels};
 use crate::random::{Permutation, Stream};
 use crate::sample::generate::{Generator, Request};
-use crate::sample::sampler::{Ddim, Sampler};
+use crate::sample::manifold::check_drawing;
+use crate::sample::sampler::Sampler;
 use crate::telemetry::Watch;
 use anyhow::Result;
 use burn::tensor::Device;
@@ -38,13 +39,15 @@ const SHOWN: usize = 24;
 pub struct ConditionFidelity {
     /// Validation images to tell apart; chance is one over it.
     pub candidates: usize,
-    /// DDIM steps.
-    pub steps: usize,
+    /// From noise to image.
+    pub sampler: Sampler,
+    /// How the condition guides.
+    pub guidance: Guidance,
 }
 
 impl Default for ConditionFidelity {
     fn default() -> Self {
-        Self { candidates: 128, steps: 25 }
+        Self { candidates: 128, sampler: Sampler::default(), guidance: Guidance::None }
     }
 }
 
@@ -65,12 +68,25 @@ impl Measure for ConditionFidelity {
     }
 
     fn key(&self) -> String {
-        "condition_fidelity".to_owned()
+        let mut key = "condition_fidelity".to_owned();
+        if !matches!(self.sampler, Sampler::Ddim(_)) {
+            let (name, steps) = (self.sampler.name().to_lowercase(), self.sampler.num_steps());
+            key.push_str(&format!("_{name}_{steps}"));
+        }
+        if self.guidance != Guidance::None {
+            let (name, scale) = (self.guidance.name().to_lowercase(), self.guidance.strength());
+            key.push_str(&format!("_{name}_{scale}"));
+        }
+        key
     }
 
     fn faults(&self) -> Vec<String> {
-        let steps = at_least("steps", self.steps, 1);
-        steps.into_iter().chain(at_least("candidates", self.candidates, 2)).collect()
+        let drawing = check_drawing(&self.sampler, &self.guidance);
+        drawing.into_iter().chain(at_least("candidates", self.candidates, 2)).collect()
+    }
+
+    fn draws(&self) -> Option<(&Sampler, &Guidance)> {
+        Some((&self.sampler, &self.guidance))
     }
 
     fn looks(&self) -> Looks {
@@ -79,10 +95,11 @@ impl Measure for ConditionFidelity {
 
     /// With and without the condition.
     fn num_evaluations(&self) -> usize {
-        2 * self.candidates * self.steps
+        let guided = if self.guidance == Guidance::None { 1 } else { 2 };
+        (1 + guided) * self.candidates * self.sampler.num_evaluations()
     }
 
-    /// Draws an image for every candidate at guidance 1 and looks whose it is.
+    /// Draws an image for every candidate and looks whose it is.
     fn measure(&self, evidence: &Evidence<'_>) -> Result<Finding> {
         let candidates = candidates(self.candidates, evidence)?;
         let taken = Taken::new(candidates.len(), evidence.valid.len());
@@ -91,8 +108,7 @@ impl Measure for ConditionFidelity {
             candidates.iter().map(|candidate| &candidate.square.pixels[..]).collect();
         let (encoder, _) = evidence.encoder;
         let real_embeddings = encoder.embed(&real, size, BATCH)?;
-        let sampler = Sampler::Ddim(Ddim { steps: self.steps, ..Ddim::default() });
-        let generator = Generator { sampler, ..*evidence.generator };
+        let generator = Generator { sampler: self.sampler.clone(), ..*evidence.generator };
         let watch = Watch::new("fidelity", 0, 2 * candidates.len() as u64);
         let [drawn, of_null] = [true, false].map(|with_condition| -> Result<Vec<Vec<f32>>> {
             let mut images = Vec::new();
@@ -102,7 +118,8 @@ impl Measure for ConditionFidelity {
                     seed: candidate.seed,
                 };
                 let requests: Vec<Request> = batch.iter().map(request).collect();
-                images.extend(generator.images(&requests, &Guidance::None)?);
+                let guidance = if with_condition { &self.guidance } else { &Guidance::None };
+                images.extend(generator.images(&requests, guidance)?);
                 watch.advance(batch.len() as u64)?;
             }
             Ok(images)

@@ -16,8 +16,10 @@ use super::evidence::Evidence;
 use super::extractor::Extractor;
 use super::finding::{Figure, Finding, Text};
 use crate::artifact;
+use crate::diffusion::Guidance;
 use crate::faults::{demand, within};
 use crate::metric::{self, Refusal};
+use crate::sample::sampler::Sampler;
 use anyhow::Result;
 use serde::{Deserialize, Serialize};
 use std::{fs, path::Path};
@@ -96,6 +98,11 @@ pub trait Measure {
     /// Which of the sample stage's images it looks at.
     fn looks(&self) -> Looks {
         Looks::All
+    }
+
+    /// How it draws, if it does.
+    fn draws(&self) -> Option<(&Sampler, &Guidance)> {
+        None
     }
 
     /// Questions to the denoiser.

@@ -156,16 +156,8 @@ impl Strategy {
 
     /// Every fault of the numbers a recipe gave, a sentence each.
     pub fn check(&self) -> Vec<String> {
-        let (guidance, sampler) = (self.guidance(), self.sampler());
-        let mut faults: Vec<String> = within("sampler", sampler.check()).collect();
+        let mut faults = check_drawing(self.sampler(), self.guidance());
         faults.extend(demand(self.images() > 0, "images", self.images(), "at least 1"));
-        faults.extend(within("guidance", guidance.check()));
-        if matches!(guidance, Guidance::PlusPlus(_)) && !sampler.takes_noise() {
-            faults.push(format!(
-                "guidance is PlusPlus, which goes on with another noise than {} finds; expected sampler Ddim or Euler",
-                sampler.name()
-            ));
-        }
         if let Self::Interpolate(Interpolate { neighbours, weight: (low, high), .. }) = self {
             let is_range = 0.0 <= *low && low <= high && *high <= 1.0;
             let weight = format!("({low}, {high})");
@@ -174,6 +166,19 @@ impl Strategy {
         }
         faults
     }
+}
+
+/// What is wrong with a sampler and a guidance, each and together, a sentence each.
+pub fn check_drawing(sampler: &Sampler, guidance: &Guidance) -> Vec<String> {
+    let mut faults: Vec<String> = within("sampler", sampler.check()).collect();
+    faults.extend(within("guidance", guidance.check()));
+    if matches!(guidance, Guidance::PlusPlus(_)) && !sampler.takes_noise() {
+        faults.push(format!(
+            "guidance is PlusPlus, which goes on with another noise than {} finds; expected sampler Ddim or Euler",
+            sampler.name()
+        ));
+    }
+    faults
 }
 
 /// Where a synthetic image comes from. It inherits the labels of its sources, which are equal.
