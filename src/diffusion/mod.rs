@@ -82,7 +82,8 @@ impl Diffusion {
             faults.extend(within("alignment", it.check()));
         }
         if let Some(it) = &self.self_consistency {
-            faults.extend(within("self_consistency", it.check(&self.schedule, self.objective)));
+            faults.extend(within("self_consistency", it.check()));
+            faults.extend(SelfConsistency::misfit(&self.schedule, self.objective));
         }
         if faults.is_empty() {
             faults.extend(self.check_start());

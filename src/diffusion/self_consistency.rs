@@ -50,22 +50,23 @@ impl SelfConsistency {
         is_step.then_some(step)
     }
 
-    /// Every fault of the numbers a recipe gave, and of what they go with.
-    pub fn check(&self, schedule: &Schedule, objective: Objective) -> Vec<String> {
+    /// Every fault of the numbers a recipe gave, a sentence each.
+    pub fn check(&self) -> Vec<String> {
         let is_share = self.share > 0.0 && self.share < 1.0;
+        demand(is_share, "share", self.share, "above 0 and below 1").into_iter().collect()
+    }
+
+    /// Why it does not go with `schedule` and `objective`, in one sentence; `None` where it does.
+    pub fn misfit(schedule: &Schedule, objective: Objective) -> Option<String> {
         let is_flow =
             matches!(schedule, Schedule::RectifiedFlow(_)) && objective == Objective::Flow;
-        let flow = (!is_flow).then(|| {
+        (!is_flow).then(|| {
             format!(
-                "is there, with objective {objective:?} on schedule {}; expected objective Flow on RectifiedFlow, \
-                 whose steps are straight lines",
+                "self_consistency is there, with objective {objective:?} on schedule {}; expected objective Flow on \
+                 RectifiedFlow, whose steps are straight lines",
                 schedule.name()
             )
-        });
-        demand(is_share, "share", self.share, "above 0 and below 1")
-            .into_iter()
-            .chain(flow)
-            .collect()
+        })
     }
 }
 
@@ -122,10 +123,10 @@ mod tests {
     #[test]
     fn it_goes_with_a_flow_alone() {
         let flow = Schedule::RectifiedFlow(Default::default());
-        let it = SelfConsistency::default();
-        assert_eq!(it.check(&flow, Objective::Flow), Vec::<String>::new());
-        assert_eq!(it.check(&flow, Objective::Velocity).len(), 1);
-        assert_eq!(it.check(&Schedule::default(), Objective::Flow).len(), 1);
-        assert_eq!(SelfConsistency { share: 1.0 }.check(&flow, Objective::Flow).len(), 1);
+        assert_eq!(SelfConsistency::misfit(&flow, Objective::Flow), None);
+        assert!(SelfConsistency::misfit(&flow, Objective::Velocity).is_some());
+        assert!(SelfConsistency::misfit(&Schedule::default(), Objective::Flow).is_some());
+        assert_eq!(SelfConsistency::default().check(), Vec::<String>::new());
+        assert_eq!(SelfConsistency { share: 1.0 }.check().len(), 1);
     }
 }

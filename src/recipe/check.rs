@@ -128,11 +128,11 @@ impl Recipe {
     /// Everything that is drawn: its place in the recipe, and how.
     pub(crate) fn drawn(&self) -> Vec<(String, (&Sampler, &Guidance))> {
         let strategies = self.sample.iter().enumerate();
-        let strategies = strategies
-            .map(|(at, it)| (format!("sample[{at}]"), (it.sampler(), it.guidance())));
+        let strategies =
+            strategies.map(|(at, it)| (format!("sample[{at}]"), (it.sampler(), it.guidance())));
         let figures = self.evaluate.iter().enumerate();
-        let figures = figures
-            .filter_map(|(at, it)| Some((format!("evaluate[{at}]"), it.get().draws()?)));
+        let figures =
+            figures.filter_map(|(at, it)| Some((format!("evaluate[{at}]"), it.get().draws()?)));
         strategies.chain(figures).collect()
     }
 

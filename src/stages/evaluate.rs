@@ -131,7 +131,10 @@ impl Run {
             encoder: (&encoder, &self.output(ENCODER).context("the encoder is not known yet")?),
             untrained: untrained.as_ref(),
             autoencoder: &autoencoder,
-            generator: &Generator { weaker: &weaker, ..self.generator(&denoiser, &autoencoder, &train) },
+            generator: &Generator {
+                weaker: &weaker,
+                ..self.generator(&denoiser, &autoencoder, &train)
+            },
             records: &metrics::read(&self.stage_folder(DENOISER))?,
             shelves: &shelves,
             sets: evaluate::Cache::default(),

@@ -10,6 +10,7 @@ mod binary;
 mod cli;
 mod damage;
 mod docs;
+mod drawing;
 mod encode;
 mod export;
 mod fault;

@@ -195,6 +195,28 @@ const FAULTS: &[(&str, &str, &str)] = &[
     ),
     ("Ddim(steps: 8)", "Ddim(steps: 8, spacing: Karras(rho: 0.0))", "sampler.spacing.rho is 0"),
     (
+        "Reconstruct(images: 64, sampler: Ddim(steps: 8)",
+        "Reconstruct(images: 64, sampler: Shortcut(steps: 4)",
+        "sample[0].sampler is Shortcut, but denoiser.task.self_consistency is missing",
+    ),
+    (
+        "Reconstruct(images: 64, sampler: Ddim(steps: 8)",
+        "Reconstruct(images: 64, sampler: Shortcut(steps: 3)",
+        "sample[0].sampler.steps is 3; expected a power of two from 1 to 128",
+    ),
+    (
+        "objective: Flow, weighting: Uniform",
+        "objective: Velocity, weighting: Uniform, self_consistency: ()",
+        "denoiser.task.self_consistency is there, with objective Velocity on schedule RectifiedFlow; expected objective \
+         Flow",
+    ),
+    (
+        "weighting: Uniform)",
+        "weighting: Uniform, alignment: ())",
+        "denoiser.task.alignment is there, but a U-Net has no blocks of equal tokens",
+    ),
+    ("save_every: 64", "save_every: 64, milestones: [2_000]", "milestones is 2000; expected 1 to"),
+    (
         "tokens: Class,",
         "tokens: ClassAndGrid(3),",
         "condition.tokens.ClassAndGrid is 3; expected a divisor of",
