@@ -151,7 +151,8 @@ fn a_tiny_autoencoder_is_trained_by_all_losses_through_to_its_export() {
     assert!(section["power_ratio"]["waves_4_8_px"].is_number(), "{section:#}");
     assert!(section["power_ratio"]["waves_8_16_px"].is_null(), "{section:#}");
     let page = fs::read_to_string(run_folder.join("report.html")).unwrap();
-    for words in ["What the autoencoder restores worst", "Autoencoder: power of validation images"] {
+    for words in ["What the autoencoder restores worst", "Autoencoder: power of validation images"]
+    {
         assert!(page.contains(words), "{words}");
     }
 
@@ -262,9 +263,11 @@ fn given_autoencoders_of_both_kinds_are_tuned_whole_or_decoder_only_against_a_di
     let golden = Golden::read("tiny");
     write(&golden, &home.path().join("vae"), "diffusion_pytorch_model.safetensors");
     let refused = ended(&mut tuning(home.path(), "[\"encoder.*\"]", AGAINST));
-    let last = golden.weights.keys().filter(|name| name.starts_with("decoder.layers.")).map(|name| {
-        name.split('.').nth(2).unwrap().parse::<usize>().unwrap()
-    });
+    let last = golden
+        .weights
+        .keys()
+        .filter(|name| name.starts_with("decoder.layers."))
+        .map(|name| name.split('.').nth(2).unwrap().parse::<usize>().unwrap());
     let last = format!("which freezes decoder.layers.{}.weight", last.max().unwrap());
     assert!(refused.code == Some(2) && refused.stderr.contains(&last), "{}", refused.stderr);
 }
@@ -276,12 +279,21 @@ fn every_factor_and_number_of_channels_is_said_and_built() {
         for channels in [4, 8, 16] {
             let widths = vec!["4"; levels].join(", ");
             for from in [
-                format!("Kl(channels: [{widths}], layers: 1, groups: 4, latent_channels: {channels})"),
-                format!("Tiny(channels: 4, levels: {levels}, blocks: 1, latent_channels: {channels})"),
+                format!(
+                    "Kl(channels: [{widths}], layers: 1, groups: 4, latent_channels: {channels})"
+                ),
+                format!(
+                    "Tiny(channels: 4, levels: {levels}, blocks: 1, latent_channels: {channels})"
+                ),
             ] {
                 let mut command = umbra();
                 command.args(["check", "recipes/tiny.ron", "--checkpoints"]).arg(home.path());
-                command.args(["--set", &format!("autoencoder.from={from}"), "--set", "data.size=64"]);
+                command.args([
+                    "--set",
+                    &format!("autoencoder.from={from}"),
+                    "--set",
+                    "data.size=64",
+                ]);
                 let plan = done(&mut command).stdout;
                 let line = plan.lines().find(|line| line.contains("autoencoder ")).unwrap();
                 assert!(line.contains(&format!(", factor {factor} ")), "{from}: {line}");
@@ -321,7 +333,10 @@ fn what_cannot_be_trained_is_refused_in_words() {
             "autoencoder.task.perceptual.network sees images of 16 pixels; expected at least 31",
         ),
         (
-            &["autoencoder.from=Tiny(channels: 8, levels: 3)", "autoencoder.task=Reconstruct(kl_weight: 0.1)"],
+            &[
+                "autoencoder.from=Tiny(channels: 8, levels: 3)",
+                "autoencoder.task=Reconstruct(kl_weight: 0.1)",
+            ],
             "autoencoder.task.kl_weight is 0.1, but a tiny autoencoder's latents have no variances",
         ),
         (
@@ -329,7 +344,10 @@ fn what_cannot_be_trained_is_refused_in_words() {
             "the autoencoder's factor of 64 does not divide (autoencoder.from.levels is 7)",
         ),
         (&["autoencoder.from=Tiny(channels: 0)"], "must be at least 1"),
-        (&["autoencoder.from=Tiny(levels: 0)"], "number of encoder_block_out_channels must be at least 1"),
+        (
+            &["autoencoder.from=Tiny(levels: 0)"],
+            "number of encoder_block_out_channels must be at least 1",
+        ),
     ] {
         let mut command = umbra();
         command.args(["check", "recipes/tiny.ron", "--data-root"]).arg(home.path());
