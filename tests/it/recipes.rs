@@ -75,6 +75,8 @@ fn every_field_of_a_recipe_can_be_set() {
         "denoiser.train.micro_batch_size=4",
         "encoder.from.depth=3",
         "autoencoder.task.crop=16",
+        "autoencoder.task.adversarial=(from: 64)",
+        "autoencoder.task.adversarial.layers=2",
         "denoiser.task.schedule=Cosine()",
         "data.source.images=24",
         "sample[0].sampler=Heun(steps: 3)",
