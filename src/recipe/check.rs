@@ -1,6 +1,7 @@
 //! Checks that need more than one section. All faults at once.
 
-use super::networks::{AutoencoderFrom, DenoiserFrom, EncoderFrom, VitSection};
+use super::architectures::VitSection;
+use super::networks::{AutoencoderFrom, DenoiserFrom, EncoderFrom};
 use super::resolve::{Network, Networks, Start, Training};
 use super::{Recipe, RecipeError, SCHEMA};
 use crate::data::catalog::Split;

@@ -3,6 +3,7 @@
 //! The sections belong to the modules they configure; here is their sum, how it is read, and the checks that
 //! need more than one section.
 
+pub mod architectures;
 mod check;
 pub mod networks;
 mod overrides;
@@ -29,6 +30,10 @@ const SHAPE: &str = "schema 2, in which every network has one shape: `encoder: T
                      `from: Kl(…), task: Reconstruct(…)` and the denoiser with `from: Unet(…), task: Denoise(…)`; \
                      the top level's `diffusion` is the denoiser's task, its `train` the denoiser's; \
                      `Weights(folder: …)` is `(from: Folder(path: …))`";
+
+/// What is told to who writes something else, a number as it was until now, say.
+const GUIDANCE: &str = "guidance is no way of guiding; expected None, Scale(scale: 2.0), Auto(scale: 2.0, images: …) or \
+                        PlusPlus(scale: 0.6)";
 
 /// The one field that is read before all others.
 #[derive(Deserialize)]
@@ -165,6 +170,7 @@ impl Recipe {
                 {
                     format!("`{found}` is of schema 1; expected {SHAPE}")
                 }
+                _ if before(source_line, column).ends_with("guidance:") => GUIDANCE.to_owned(),
                 code => code.to_string(),
             };
             parse_error(path, (line, column), what, source_line)
@@ -176,6 +182,12 @@ impl Recipe {
         let pretty = ron::ser::PrettyConfig::new().struct_names(false).depth_limit(4);
         syntax().to_string_pretty(self, pretty).expect("a recipe is plain data")
     }
+}
+
+/// What stands in `source_line` before its letter `column`, counted from 1.
+fn before(source_line: &str, column: usize) -> &str {
+    let end = source_line.char_indices().nth(column.saturating_sub(1)).map(|(at, _)| at);
+    source_line[..end.unwrap_or(source_line.len())].trim_end()
 }
 
 /// An error that points at a letter of `source_line`.

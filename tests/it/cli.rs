@@ -24,6 +24,7 @@ fn the_help_is_for_people() {
           sample    Draw images, and what that needs
           evaluate  Measure and write the report, and what that needs
           export    Write a trained run as a folder that Python's diffusers and transformers open
+          ema       Make an average of a network's weights of another length, after its training
           generate  Draw images like those of given files, from a trained run or an exported folder
           inspect   Describe image files as umbra sees them, or say why they are refused
           forward   Compute a network of a folder (diffusers' or transformers' layout) on recorded tensors

@@ -175,6 +175,11 @@ const FAULTS: &[(&str, &str, &str)] = &[
     ("weighting: Uniform)", "weighting: Uniform, times: LogitNormal(mean: 0.0))", "`std`"),
     (
         "Reconstruct(images: 64",
+        "Reconstruct(guidance: 2.0, images: 64",
+        "guidance is no way of guiding; expected None, Scale(scale: 2.0)",
+    ),
+    (
+        "Reconstruct(images: 64",
         "Reconstruct(guidance: Scale(scale: -1.0), images: 64",
         "sample[0].guidance.scale is -1",
     ),

@@ -207,6 +207,7 @@ mod tests {
     use crate::models::weights::{self, is_named};
     use crate::random::Stream;
     use burn::tensor::Device;
+    use std::collections::BTreeSet;
 
     fn config(network: &str) -> DenoiserConfig {
         let condition = r#""condition": {"num_tokens": 1, "token_width": 8, "width": 4}"#;
@@ -224,8 +225,9 @@ mod tests {
             let config = config(network);
             assert_eq!(config.backbone.part(), part);
             let stored = serde_json::to_value(&config).unwrap();
-            let keys: Vec<&String> = stored.as_object().unwrap().keys().collect();
-            assert_eq!(keys, ["condition", part]);
+            let keys: BTreeSet<&str> =
+                stored.as_object().unwrap().keys().map(String::as_str).collect();
+            assert_eq!(keys, ["condition", part].into());
             assert_eq!(serde_json::from_value::<DenoiserConfig>(stored).unwrap(), config);
             let init = &mut Init::new(Stream::new(1, "denoiser"), &Device::flex());
             let denoiser = config.init(init);

@@ -289,7 +289,7 @@ mod tests {
         let held_out = read("Reconstruct(split: Test)").unwrap();
         assert_eq!(held_out.split(), Split::Test);
         assert_eq!(read(&syntax.to_string(&held_out).unwrap()).unwrap(), held_out);
-        let wrong = "Interpolate(images: 0, neighbours: 0, weight: (0.7, 0.3), guidance: -1.0, \
+        let wrong = "Interpolate(images: 0, neighbours: 0, weight: (0.7, 0.3), guidance: Scale(scale: -1.0), \
                      sampler: Ddim(steps: 0))";
         assert_eq!(read(wrong).unwrap().check().len(), 5);
     }
