@@ -37,23 +37,14 @@ pub struct Diffusion {
     /// How errors at different noise levels are weighted against each other.
     pub weighting: Weighting,
     /// How often each noise level is seen in training.
-    #[serde(skip_serializing_if = "is_default")]
     pub times: Times,
     /// Whether the times of a batch share out all of them evenly, each its own stretch: the loss of a batch then varies
     /// less.
-    #[serde(skip_serializing_if = "is_default")]
     pub stratified: bool,
     /// Trains it for few long steps, too: what sampler `Shortcut` needs.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub self_consistency: Option<SelfConsistency>,
     /// Holds what a transformer knows of an image to what the encoder sees in it.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub alignment: Option<Alignment>,
-}
-
-/// What a recipe does not name leaves no trace in the hash of a stage.
-fn is_default<T: Default + PartialEq>(value: &T) -> bool {
-    *value == T::default()
 }
 
 impl Default for Diffusion {

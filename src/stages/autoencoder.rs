@@ -29,7 +29,7 @@ impl Trains for Autoencoder {
             }
         };
         let mut hasher = hasher
-            .section(&text(&training.task.meaning()))
+            .section(&text(&training.task))
             .section(&text(&training.train.meaning()))
             .section(&run.recipe.data.size.to_string());
         if let Some(perceptual) = &training.task.perceptual {

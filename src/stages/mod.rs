@@ -34,6 +34,7 @@ use crate::artifact::Hasher;
 use crate::models::Compute;
 use anyhow::Result;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use std::path::PathBuf;
 use trained::Trained;
 
@@ -229,14 +230,81 @@ fn hasher(run: &Run, stage: &str, version: u32) -> Hasher {
     Hasher::new(stage, version).section(&run.recipe.seed.to_string())
 }
 
-/// A section as text for a hash: compact, every default written out.
+/// Fields that came after runs had been made, and what they are where a recipe does not name them. Then they leave no
+/// trace in a hash: a run of before is still of its recipe.
+const LATER: [(&str, &str); 21] = [
+    ("adversarial", "null"),
+    ("alignment", "null"),
+    ("drop_path", "0.0"),
+    ("feed_forward", "\"Mlp\""),
+    ("gram", "null"),
+    ("groups", "[]"),
+    ("half_life", "null"),
+    ("ibot", "null"),
+    ("late", "null"),
+    ("layer_decay", "1.0"),
+    ("layer_scale", "null"),
+    ("milestones", "[]"),
+    ("perceptual", "null"),
+    ("ramp_up", "null"),
+    ("self_consistency", "null"),
+    ("sigma_rel", "[]"),
+    ("snapshot_every", "null"),
+    ("split", "\"Train\""),
+    ("strategy", "null"),
+    ("stratified", "false"),
+    ("times", "\"Uniform\""),
+];
+
+/// A section as text for a hash: compact, every default written out but those of [`LATER`].
 fn text<T: Serialize>(section: &T) -> String {
-    serde_json::to_string(section).expect("a section is plain data")
+    let mut section = serde_json::to_value(section).expect("a section is plain data");
+    without_later(&mut section);
+    section.to_string()
+}
+
+fn without_later(value: &mut Value) {
+    match value {
+        Value::Object(fields) => {
+            fields.retain(|name, value| {
+                let later = LATER.iter().find(|(later, _)| later == name);
+                later.is_none_or(|(_, default)| value.to_string() != *default)
+            });
+            fields.values_mut().for_each(without_later);
+        }
+        Value::Array(values) => values.iter_mut().for_each(without_later),
+        _ => {}
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::recipe::Recipe;
+    use std::path::Path;
+
+    /// Every name is one of a field, and its default is that of the field.
+    #[test]
+    fn what_came_later_leaves_no_trace_where_it_is_not_named() {
+        let path = Path::new("recipes/tiny.ron");
+        let recipe = Recipe::parse(&std::fs::read_to_string(path).unwrap(), path).unwrap();
+        let whole = serde_json::to_string(&recipe).unwrap();
+        for (name, default) in LATER {
+            assert!(whole.contains(&format!("\"{name}\":{default}")), "{name}: {whole}");
+        }
+        let hashed = text(&recipe);
+        assert!(
+            LATER.iter().all(|(name, default)| !hashed.contains(&format!("\"{name}\":{default}")))
+        );
+        let kl = text(&recipe.autoencoder.task);
+        assert_eq!(
+            kl,
+            r#"{"Reconstruct":{"reconstruction":"Squared","kl_weight":1e-6,"crop":null,"gradient_weight":0.0}}"#
+        );
+        let mut named = recipe.clone();
+        named.denoiser.train.as_mut().unwrap().milestones = vec![64];
+        assert!(text(&named).contains("\"milestones\":[64]"));
+    }
 
     #[test]
     fn every_stage_stands_behind_what_it_needs() {

@@ -39,7 +39,6 @@ pub struct Train {
     /// Checkpoints kept, at least 2.
     pub keep: usize,
     /// Images at which a checkpoint is made and kept for good, beside the newest: autoguidance is by one of them.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub milestones: Vec<u64>,
     /// Steps in a row with a gradient that is not finite before the run gives up.
     pub max_skipped_steps: u32,

@@ -33,7 +33,6 @@ pub struct Reconstruct {
     /// Images to make. Above the number of real images, each serves again with other noise.
     pub images: usize,
     /// The part of the data whose images guide. Held-out ones are for measuring, not for training on what comes of them.
-    #[serde(skip_serializing_if = "is_train")]
     pub split: Split,
     /// How the condition guides.
     pub guidance: Guidance,
@@ -48,7 +47,6 @@ pub struct Interpolate {
     /// Images to make.
     pub images: usize,
     /// The part of the data whose images guide. Held-out ones are for measuring, not for training on what comes of them.
-    #[serde(skip_serializing_if = "is_train")]
     pub split: Split,
     /// Partners are drawn among this many nearest neighbours.
     pub neighbours: usize,
@@ -58,11 +56,6 @@ pub struct Interpolate {
     pub guidance: Guidance,
     /// From noise to image.
     pub sampler: Sampler,
-}
-
-/// What a recipe need not say is not part of what its images are known by.
-fn is_train(split: &Split) -> bool {
-    *split == Split::Train
 }
 
 impl Default for Reconstruct {
@@ -284,8 +277,6 @@ mod tests {
         assert_eq!(read("Reconstruct()").unwrap(), Strategy::Reconstruct(Reconstruct::default()));
         assert!(read("Reconstruct(neighbours: 3)").is_err());
         assert_eq!(read(&syntax.to_string(&strategy).unwrap()).unwrap(), strategy);
-        // What was drawn before there was a choice is known by the same words.
-        assert!(!syntax.to_string(&strategy).unwrap().contains("split"));
         let held_out = read("Reconstruct(split: Test)").unwrap();
         assert_eq!(held_out.split(), Split::Test);
         assert_eq!(read(&syntax.to_string(&held_out).unwrap()).unwrap(), held_out);

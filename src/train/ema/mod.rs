@@ -24,19 +24,15 @@ pub struct EmaConfig {
     /// are random, are forgotten soon. Of `decay` alone.
     pub warm_up: bool,
     /// Images after which a weight counts half (Karras et al. 2022), whatever the batch; in the place of `decay`.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub half_life: Option<u64>,
     /// Largest half-life as a share of the images seen, above 0: EDM's is 0.05. None: always all of it.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub ramp_up: Option<f64>,
     /// Lengths of power-function averages (Karras et al. 2023, section 3.1): the standard deviation of the time that a
     /// weight entered, as a share of all training; above 0 and below 0.2886. Their snapshots are kept, from which
     /// `umbra ema` makes averages of other lengths.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub sigma_rel: Vec<f64>,
     /// Images between snapshots of the power-function averages; one is always written at the end. None: as often as
     /// checkpoints.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub snapshot_every: Option<u64>,
 }
 

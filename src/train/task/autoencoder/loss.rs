@@ -102,34 +102,7 @@ fn weight(name: &str, value: f64) -> Option<String> {
     demand(value >= 0.0 && value.is_finite(), name, value, "a number from 0 up")
 }
 
-/// The section as stages hash it. Losses that are not asked for are not in it: it is what it was before there were any.
-#[derive(Serialize)]
-struct Meaning<'a> {
-    reconstruction: Reconstruction,
-    kl_weight: f64,
-    crop: Option<usize>,
-    gradient_weight: f64,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    perceptual: Option<&'a Perceptual>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    adversarial: Option<&'a Adversarial>,
-}
-
 impl KlLoss {
-    /// What decides the result: what a stage's hash covers.
-    pub fn meaning(&self) -> impl Serialize + '_ {
-        let Self { reconstruction, kl_weight, crop, gradient_weight, perceptual, adversarial } =
-            self;
-        Meaning {
-            reconstruction: *reconstruction,
-            kl_weight: *kl_weight,
-            crop: *crop,
-            gradient_weight: *gradient_weight,
-            perceptual: perceptual.as_ref(),
-            adversarial: adversarial.as_ref(),
-        }
-    }
-
     /// Every fault but that of the crop, where images of `side` pixels are seen `images` times; `has_variances` says
     /// whether a KL divergence has anything to hold.
     pub fn check(

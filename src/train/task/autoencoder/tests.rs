@@ -90,16 +90,3 @@ fn a_crop_shows_as_little_padding_as_it_can() {
         }
     }
 }
-
-/// Checkpoints from before there were further losses are still of the same recipe.
-#[test]
-fn the_hash_of_a_loss_without_further_parts_is_what_it_was() {
-    let text = |loss: &KlLoss| serde_json::to_string(&loss.meaning()).unwrap();
-    let plain = KlLoss { crop: Some(64), ..KlLoss::default() };
-    assert_eq!(
-        text(&plain),
-        r#"{"reconstruction":"Squared","kl_weight":1e-6,"crop":64,"gradient_weight":0.0}"#
-    );
-    let against = KlLoss { adversarial: Some(Adversarial::default()), ..plain };
-    assert!(text(&against).contains(r#""adversarial":{"weight":0.5"#), "{}", text(&against));
-}
