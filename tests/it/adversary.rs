@@ -135,7 +135,7 @@ fn a_tiny_autoencoder_is_trained_by_all_losses_through_to_its_export() {
     };
     let plan = done(&mut run("check", &[]));
     let line = plan.stdout.lines().find(|line| line.contains("autoencoder ")).unwrap();
-    assert!(line.contains("against a discriminator of 11"), "{line}");
+    assert!(line.contains("against a discriminator of 10,985"), "{line}");
     done(&mut run("run", &[]));
     let run_folder = checkpoints.join("tiny");
     let records = metrics::read(&run_folder.join("autoencoder")).unwrap();
