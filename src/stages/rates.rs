@@ -23,7 +23,7 @@ pub struct Rates(BTreeMap<String, Rate>);
 
 /// Measured with `umbra bench`; see docs/experiments.md.
 const MEASURED: [(&str, Rate); 2] = [
-    ("cpu F32", Rate { operations_per_second: 22e9, bytes_per_operation: 0.04 }),
+    ("cpu F32", Rate { operations_per_second: 42e9, bytes_per_operation: 0.04 }),
     (
         "NVIDIA H100 80GB HBM3 Bf16",
         Rate { operations_per_second: 277e12, bytes_per_operation: 1.3e-3 },

@@ -172,12 +172,6 @@ const FAULTS: &[(&str, &str, &str)] = &[
         "weighting: Uniform, times: LogitNormal(mean: -4.0, std: 1.0))",
         "denoiser.task.times.mean is -4 with std 1; expected a mean and std with at least",
     ),
-    ("weighting: Uniform)", "weighting: Uniform, times: LogitNormal(mean: 0.0))", "`std`"),
-    (
-        "Reconstruct(images: 64",
-        "Reconstruct(guidance: 2.0, images: 64",
-        "guidance is no way of guiding; expected None, Scale(scale: 2.0)",
-    ),
     (
         "Reconstruct(images: 64",
         "Reconstruct(guidance: Scale(scale: -1.0), images: 64",

@@ -34,7 +34,13 @@ const MISTAKES: &[(&str, &str, &str)] = &[
     ("attention: false", "attention: 0", ""),
     ("pooled: true", "pooled: yes", ""),
     ("name: \"tiny\"", "name: tiny", ""),
+    (
+        "Reconstruct(images: 64",
+        "Reconstruct(guidance: 2.0, images: 64",
+        "guidance is no way of guiding; expected None, Scale(scale: 2.0)",
+    ),
     // Missing and superfluous.
+    ("weighting: Uniform)", "weighting: Uniform, times: LogitNormal(mean: 0.0))", "`std`"),
     ("    name: \"tiny\",\n", "", "`name`"),
     ("seed: 1,", "seed: 1, seed: 2,", "`seed`"),
     ("seed: 1,", "seed: 1", ""),
