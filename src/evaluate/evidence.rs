@@ -58,10 +58,13 @@ pub struct Evidence<'a> {
     pub sets: Cache<'a>,
 }
 
+/// What sees the images, and the strategy that the generated ones are of.
+type Which = (Extractor, Option<usize>);
+
 /// Images through each extractor, once; and the network that was opened last.
 #[derive(Default)]
 pub struct Cache<'a> {
-    sets: RefCell<BTreeMap<(Extractor, Option<usize>), Rc<Sets>>>,
+    sets: RefCell<BTreeMap<Which, Rc<Sets>>>,
     eye: RefCell<Option<(Extractor, Rc<Eye<'a>>)>>,
 }
 

@@ -43,10 +43,11 @@ impl Figure {
         }
     }
 
-    /// The same number between the ends of `interval`, if there are any.
+    /// The same number between the ends of `interval`, if there are any; ends that are equal say nothing, as where every
+    /// image or none is one of those that are counted.
     pub fn within(self, interval: Option<[f64; 2]>) -> Self {
         match (self, interval) {
-            (Self::Known(value), Some(interval)) if interval.iter().all(|end| end.is_finite()) => {
+            (Self::Known(value), Some(interval)) if interval[0] < interval[1] => {
                 Self::Between { value, interval }
             }
             (figure, _) => figure,
@@ -322,6 +323,7 @@ mod tests {
         finding.taken("images", Taken::new(3, 4));
         let between = Figure::Known(0.5).within(Some([0.25, 0.75]));
         finding.figure("share", &between, |it| it.to_string(), "Share", "");
+        assert_eq!(Figure::Known(1.0).within(Some([1.0, 1.0])), Figure::Known(1.0));
         let unknown = Figure::missing("why").within(Some([0.0, 1.0]));
         assert_eq!(unknown, Figure::missing("why"));
         let expected = json!({

@@ -92,7 +92,7 @@ mod tests {
         let embeddings = [1.0, 0.0, 2.0, 0.1, 0.0, 1.0, 5.0, 1.0, 1.0, 0.01];
         let labels = ["sick", "sick", "sick", "sick", "well"];
         let patients = [1, 2, 3, 1, 4];
-        let candidates = Candidates::new(embeddings.clone(), &labels, &patients);
+        let candidates = Candidates::new(embeddings, &labels, &patients);
         assert_eq!(
             neighbours(&candidates, 9),
             [vec![1, 2], vec![0, 3, 2], vec![3, 1, 0], vec![1, 2], vec![]]
