@@ -9,7 +9,7 @@ test:
 # 50 kills at random moments, each resumed
 kill:
     UMBRA_KILLS=50 cargo test --release --test it kill
-# golden files anew; Python with numpy scipy scikit-image scikit-learn pytorch-msssim torch diffusers transformers torchvision torchxrayvision pytorch-fid torch-fidelity lpips clean-fid peft accelerate safetensors pydicom pillow tensorboard (versions in each script)
+# golden files anew; Python with numpy scipy scikit-image scikit-learn pytorch-msssim pyradiomics torch diffusers transformers torchvision torchxrayvision pytorch-fid torch-fidelity lpips clean-fid peft accelerate safetensors pydicom pillow tensorboard (versions in each script)
 golden:
     cd tests/golden && for script in *.py; do python "$script" || exit 1; done && cd models && for script in networks variants mmdit encoders text features; do python $script.py || exit 1; done
 # the record of what recipes/tiny.ron learns, anew; read its difference like code

@@ -119,7 +119,6 @@ impl Discriminator {
     }
 }
 
-#[expect(clippy::large_enum_variant, reason = "few are alive at once, and a box is no module")]
 #[derive(Module, Debug)]
 enum Layer {
     Conv(Conv2d),

@@ -267,8 +267,8 @@ fn without_later(value: &mut Value) {
     match value {
         Value::Object(fields) => {
             fields.retain(|name, value| {
-                let later = LATER.iter().find(|(later, _)| later == name);
-                later.is_none_or(|(_, default)| value.to_string() != *default)
+                let (text, later) = (value.to_string(), LATER.iter().find(|(it, _)| it == name));
+                later.is_none_or(|(_, default)| text != *default)
             });
             fields.values_mut().for_each(without_later);
         }

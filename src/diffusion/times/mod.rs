@@ -137,6 +137,7 @@ fn normal(p: f64) -> f64 {
 
 type Terms = ([f64; 8], [f64; 7]);
 
+#[expect(clippy::excessive_precision, reason = "as they were published")]
 const CENTRE: Terms = (
     [
         3.387_132_872_796_366_608,
@@ -159,6 +160,7 @@ const CENTRE: Terms = (
     ],
 );
 
+#[expect(clippy::excessive_precision, reason = "as they were published")]
 const NEAR: Terms = (
     [
         1.423_437_110_749_683_577_34,
@@ -181,6 +183,7 @@ const NEAR: Terms = (
     ],
 );
 
+#[expect(clippy::excessive_precision, reason = "as they were published")]
 const FAR: Terms = (
     [
         6.657_904_643_501_103_777_2,

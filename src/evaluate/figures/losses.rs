@@ -55,11 +55,12 @@ impl Measure for Losses {
         );
         for (quarter, label) in QUARTERS.into_iter().enumerate() {
             let name = format!("validation/loss_t{quarter}");
-            let last = evidence.records.iter().filter_map(|record| record.values.get(&name)).last();
+            let last =
+                evidence.records.iter().filter_map(|record| record.values.get(&name)).next_back();
             // Trainings of an older umbra recorded none, and a small split may have no image there.
             let Some(&last) = last else { continue };
             finding.figure(
-                &format!("validation_loss.t{quarter}"),
+                format!("validation_loss.t{quarter}"),
                 &last.into(),
                 number,
                 label,

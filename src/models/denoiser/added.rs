@@ -159,6 +159,7 @@ pub enum AddedError {
 }
 
 /// The parameters behind a [`ClassEmbedding`]; `Identity` has none.
+#[expect(clippy::large_enum_variant, reason = "a network has one, and a box is no module")]
 #[derive(Module, Debug)]
 pub(super) enum ClassMaps {
     Table(Embedding),
