@@ -163,15 +163,6 @@ mod tests {
         );
     }
 
-    /// A stage's hash is of the section as text: what is not named must leave no trace in it.
-    #[test]
-    fn sections_of_old_recipes_read_as_they_did() {
-        let text = serde_json::to_string(&Diffusion::default()).unwrap();
-        assert!(text.ends_with(r#""objective":"Epsilon","weighting":"Uniform"}"#), "{text}");
-        let again: Diffusion = serde_json::from_str(&text).unwrap();
-        assert_eq!(again, Diffusion::default());
-    }
-
     #[test]
     fn epsilon_is_refused_exactly_where_no_signal_is_left() {
         for schedule in Schedule::examples() {

@@ -17,7 +17,7 @@ pub struct Rate {
     pub bytes_per_operation: f64,
 }
 
-/// What is known of devices, by [`key`].
+/// What is known of devices, by name and number format.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Rates(BTreeMap<String, Rate>);
 

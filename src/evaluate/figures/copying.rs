@@ -31,7 +31,6 @@ pub struct DataCopying {
     pub features: Extractor,
     /// The only strategy whose samples are looked at, by its number in the recipe's `sample`. None: all that start from
     /// training images.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub strategy: Option<usize>,
 }
 

@@ -20,7 +20,6 @@ pub struct Frechet {
     pub features: Extractor,
     /// The only strategy whose samples are looked at, by its number in the recipe's `sample`, beside real images of the
     /// split that it starts from. None: all that start from training images.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub strategy: Option<usize>,
 }
 

@@ -179,13 +179,6 @@ fn faults_name_the_field() {
     assert_eq!(averages[1..], [0.05, 0.1].map(|sigma_rel| Average::Power { sigma_rel }));
 }
 
-/// A stage's hash is of the section as text: what is not named must leave no trace in it.
-#[test]
-fn sections_of_old_recipes_read_as_they_did() {
-    let text = serde_json::to_string(&EmaConfig::default()).unwrap();
-    assert_eq!(text, r#"{"decay":0.999,"warm_up":true}"#);
-}
-
 /// Points on a line.
 struct Line;
 

@@ -133,7 +133,7 @@ pub struct Loss {
     pub parts: Vec<(&'static str, Tensor<1>)>,
 }
 
-/// The mean of `errors` [B] in each of `count` groups, as [`Loss::parts`] take it, shape `[2 · count]`; `groups` has the
+/// The mean of `errors` `[B]` in each of `count` groups, as [`Loss::parts`] take it, shape `[2 · count]`; `groups` has the
 /// group of each item; one that is `count` or above is none.
 pub fn by_group(errors: Tensor<1>, groups: &[usize], count: usize) -> Tensor<1> {
     let [batch] = errors.dims();
