@@ -223,7 +223,7 @@ fn messages_point_at_the_letter() {
     let desk = Desk::new(tiny_with("", "").as_bytes());
     let ended = desk.refused(&["run", "wrong.ron", "--set", "denoiser.train.image=5"]);
     expect_test::expect![[r#"
-        error: --set denoiser.train.image=5: no field `image`; expected one of images, batch_size, micro_batch_size, learning_rate, optimizer, ema, compute, log_every, validate_every, preview_every, save_every, keep, max_skipped_steps
+        error: --set denoiser.train.image=5: no field `image`; expected one of images, batch_size, micro_batch_size, learning_rate, optimizer, ema, compute, log_every, validate_every, preview_every, save_every, keep, milestones, max_skipped_steps
     "#]].assert_eq(&ended.stderr);
 }
 
