@@ -181,7 +181,8 @@ impl Recipe {
         };
         match config.check() {
             Ok(()) => {
-                let fresh = Distilled::new(config, task, 0, &Device::flex());
+                let mut init = Init::new(Stream::new(0, "names"), &Device::flex()).deferred();
+                let fresh = Distilled::of(config, task, &mut init);
                 let in_file = || {
                     let names = weights::shapes(&fresh.backbone).into_keys();
                     names.map(|name| config.file_name(&name)).collect()

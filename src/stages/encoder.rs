@@ -55,7 +55,7 @@ impl Trains for Encoder {
             };
             (1.0 - late) * see(false) + late * see(true)
         });
-        let distilled = Distilled::new(config, task, run.recipe.seed, &run.place.device);
+        let distilled = Distilled::of(config, task, &mut run.init("plan").deferred());
         Ok(TrainingStage { run, name: ENCODER, section: train }.cost(&Pass {
             parameters: num_parameters(&distilled) as u64,
             forward: 2.0 * global + task.views.num_local as f64 * local,

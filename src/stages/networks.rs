@@ -64,7 +64,7 @@ impl Run {
     pub(super) fn encoder(&self) -> Result<Embedder> {
         let network = match &self.networks.encoder {
             Network::Trained(Training { config, task, .. }) => {
-                let fresh = Distilled::new(config, task, self.recipe.seed, &self.place.device);
+                let fresh = Distilled::of(config, task, &mut self.init("encoder").deferred());
                 ImageEncoder::Vit(self.averaged(ENCODER, fresh.no_grad())?.backbone)
             }
             Network::Given { config, weights } => {

@@ -23,11 +23,15 @@ pub struct Distilled {
 impl Distilled {
     /// A new student.
     pub fn new(vit: &VitConfig, dino: &Dino, seed: u64, device: &Device) -> Self {
-        let mut init = Init::new(Stream::new(seed, "encoder/init"), device);
-        let backbone = vit.init(&mut init);
-        let head = dino.head.init(vit.hidden_size, &mut init);
+        Self::of(vit, dino, &mut Init::new(Stream::new(seed, "encoder/init"), device))
+    }
+
+    /// The same, its weights from `init`: for who looks at names and shapes, and draws none.
+    pub fn of(vit: &VitConfig, dino: &Dino, init: &mut Init) -> Self {
+        let backbone = vit.init(init);
+        let head = dino.head.init(vit.hidden_size, init);
         let own = dino.ibot.as_ref().and_then(|ibot| ibot.own_head());
-        let patch_head = own.map(|head| head.init(vit.hidden_size, &mut init));
+        let patch_head = own.map(|head| head.init(vit.hidden_size, init));
         Self { backbone, head, patch_head }
     }
 
