@@ -220,13 +220,6 @@ impl Latents {
     }
 }
 
-impl Scale {
-    /// One mean and one standard deviation for all of `channels`.
-    pub fn same(channels: usize, mean: f64, std: f64) -> Self {
-        Self { mean: vec![mean; channels], std: vec![std; channels] }
-    }
-}
-
 impl Row {
     /// A draw from the posterior, shifted and scaled.
     pub fn sample(&self, draws: &mut Draws) -> Vec<f32> {

@@ -181,8 +181,7 @@ impl Recipe {
         };
         match config.check() {
             Ok(()) => {
-                let mut init = Init::new(Stream::new(0, "names"), &Device::flex()).deferred();
-                let fresh = Distilled::of(config, task, &mut init);
+                let fresh = Distilled::of(config, task, &mut undrawn());
                 let in_file = || {
                     let names = weights::shapes(&fresh.backbone).into_keys();
                     names.map(|name| config.file_name(&name)).collect()
@@ -247,10 +246,7 @@ impl Recipe {
         if let Err(error) = config.check() {
             faults.push(format!("autoencoder.from: {error}"));
         }
-        let names = || {
-            let mut init = Init::new(Stream::new(0, "names"), &Device::flex()).deferred();
-            weights::shapes(&config.init(&mut init)).into_keys().collect()
-        };
+        let names = || weights::shapes(&config.init(&mut undrawn())).into_keys().collect();
         check_learns("autoencoder", &self.autoencoder.learns, start, names, faults);
         check_groups("autoencoder", &self.autoencoder.train, names, faults);
         if let Some(crop) = loss.crop
@@ -286,15 +282,9 @@ impl Recipe {
         if let DenoiserFrom::Folder { .. } = &self.denoiser.from {
             self.check_foreign_denoiser(networks, faults);
         }
-        let names = || {
-            let mut init = Init::new(Stream::new(0, "names"), &Device::flex()).deferred();
-            weights::shapes(&config.backbone.init(&mut init)).into_keys().collect()
-        };
+        let names = || weights::shapes(&config.backbone.init(&mut undrawn())).into_keys().collect();
         check_learns("denoiser", &self.denoiser.learns, &networks.denoiser.start, names, faults);
-        let names = || {
-            let mut init = Init::new(Stream::new(0, "names"), &Device::flex()).deferred();
-            weights::shapes(&config.init(&mut init)).into_keys().collect()
-        };
+        let names = || weights::shapes(&config.init(&mut undrawn())).into_keys().collect();
         check_groups("denoiser", &self.denoiser.train, names, faults);
         let [_, side, _] = networks.latent_shape;
         if let Err(why) = config.backbone.check_side(side) {
@@ -377,6 +367,11 @@ fn check_groups(
     };
     let unnamed = check_names(&train.optimizer.groups, &names());
     faults.extend(within(&format!("{network}.train.optimizer"), unnamed));
+}
+
+/// For networks whose names and shapes are looked at alone.
+fn undrawn() -> Init {
+    Init::new(Stream::new(0, "names"), &Device::flex()).deferred()
 }
 
 /// Whether every pattern of `learns` names weights, and whether there is anything to choose from.

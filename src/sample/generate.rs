@@ -111,9 +111,9 @@ impl Generator<'_> {
                 }
                 Guidance::PlusPlus(guidance::PlusPlus { scale }) => {
                     let [with, without] = asked.with_and_without(self.denoiser);
+                    let noise = at.noise(without.clone(), asked.noisy.clone());
                     let [with, without] =
                         [with, without].map(|it| at.clean(it, asked.noisy.clone()));
-                    let noise = at.noise(without.clone(), asked.noisy);
                     Answer { clean: guidance::guide(with, without, *scale), noise: Some(noise) }
                 }
             })
@@ -176,8 +176,9 @@ impl Level {
         self.objective.clean(prediction, noisy, &alpha, &sigma)
     }
 
-    /// The noise beside `clean` in `noisy`.
-    fn noise(&self, clean: Tensor<4>, noisy: Tensor<4>) -> Tensor<4> {
-        (noisy - clean.mul_scalar(self.levels.0)).div_scalar(self.levels.1)
+    /// The noise that `prediction` means.
+    fn noise(&self, prediction: Tensor<4>, noisy: Tensor<4>) -> Tensor<4> {
+        let (alpha, sigma) = (vec![self.levels.0; self.batch], vec![self.levels.1; self.batch]);
+        self.objective.noise(prediction, noisy, &alpha, &sigma)
     }
 }

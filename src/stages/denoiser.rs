@@ -12,6 +12,7 @@ use crate::sample::sampler::{Ddim, Sampler};
 use crate::train::task::Task as _;
 use crate::train::task::denoiser::{DenoiserTask, Painter};
 use anyhow::Result;
+use std::cell::OnceCell;
 use std::sync::Arc;
 
 pub(super) struct Denoiser;
@@ -58,6 +59,7 @@ impl Trains for Denoiser {
             network: run.networks.denoiser.config.clone(),
             diffusion: run.networks.denoiser.task.clone(),
             dropout: run.recipe.condition.dropout,
+            resampling: OnceCell::new(),
             painter: Some(painter(run, &held_out)?),
             train: learned,
             valid: held_out,

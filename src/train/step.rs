@@ -57,9 +57,7 @@ impl<T: Task> Procedure for Descent<'_, T> {
         let seen_after = progress.images_seen + plan.batch_size as u64;
         let learning_rate = plan.learning_rate.at(seen_after, progress.images);
         let (gradients, figures) = descent(*task, learner, batch, plan, progress);
-        let (step, seen) = (progress.step, progress.images_seen);
-        let decays = plan.ema.averages().into_iter().map(|it| it.decay_at(step, seen, seen_after));
-        let decays: Vec<f64> = decays.collect();
+        let decays = plan.ema.decays(progress, seen_after);
         let stride = Stride {
             learning_rate,
             weight_decay: task.weight_decay(plan.optimizer.weight_decay, progress),

@@ -8,6 +8,7 @@ pub mod snapshots;
 
 pub use power::{MOST_SIGMA_REL, exponent};
 
+use super::task::Progress;
 use crate::faults::demand;
 use serde::{Deserialize, Serialize};
 
@@ -104,6 +105,13 @@ impl EmaConfig {
         let named: Vec<Average> = half_life.into_iter().chain(powers).collect();
         let plain = || vec![Average::Decay { decay: self.decay, warm_up: self.warm_up }];
         if named.is_empty() { plain() } else { named }
+    }
+
+    /// Share of itself that each of the averages keeps at a step that makes of `progress` one of `images_after` images.
+    pub fn decays(&self, progress: Progress, images_after: u64) -> Vec<f64> {
+        let Progress { step, images_seen, .. } = progress;
+        let decay = |it: Average| it.decay_at(step, images_seen, images_after);
+        self.averages().into_iter().map(decay).collect()
     }
 
     /// Every fault of the numbers a recipe gave, a sentence each.

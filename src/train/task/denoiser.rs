@@ -17,6 +17,7 @@ use crate::models::images::values;
 use crate::random::{Permutation, Stream};
 use anyhow::Result;
 use burn::tensor::{Device, Tensor, TensorData};
+use std::cell::OnceCell;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -40,6 +41,8 @@ pub struct DenoiserTask {
     pub batch_size: usize,
     /// Images per optimizer step, over which stratified times are shared out.
     pub step_size: usize,
+    /// What brings the encoder's patches to the network's grid, [1, T, P], once it was needed.
+    pub resampling: OnceCell<Tensor<3>>,
     /// Draws a preview from the averaged weights.
     pub painter: Option<Painter>,
 }
@@ -196,12 +199,13 @@ impl DenoiserTask {
         let [_, side, _] = self.train.latent_shape();
         let [to, ..] = self.network.backbone.blocks_of_tokens(side)?;
         let [count, width] = self.train.patch_shape().filter(|_| !patches.is_empty())?;
-        let weights = alignment::resampling(count.isqrt(), to);
-        let weights = TensorData::new(weights, [1, to * to, count]);
-        let weights = Tensor::<3>::from_data(weights, &self.device);
+        let weights = self.resampling.get_or_init(|| {
+            let weights = alignment::resampling(count.isqrt(), to);
+            Tensor::from_data(TensorData::new(weights, [1, to * to, count]), &self.device)
+        });
         let patches = TensorData::new(patches, [images, count, width]);
         let patches = Tensor::<3>::from_data(patches, &self.device);
-        Some(weights.expand([images, to * to, count]).matmul(patches))
+        Some(weights.clone().expand([images, to * to, count]).matmul(patches))
     }
 }
 

@@ -278,11 +278,9 @@ impl Procedure for AgainstDiscriminator<'_> {
     /// Takes a step of both, from the same images.
     fn step(&mut self, batch: Batch, plan: &Train, progress: Progress) -> Report {
         let images = plan.batch_size;
-        let (step, seen) = (progress.step, progress.images_seen);
-        let seen_after = seen + images as u64;
+        let seen_after = progress.images_seen + images as u64;
         let learning_rate = plan.learning_rate.at(seen_after, progress.images);
-        let decays = plan.ema.averages().into_iter().map(|it| it.decay_at(step, seen, seen_after));
-        let decays: Vec<f64> = decays.collect();
+        let decays = plan.ema.decays(progress, seen_after);
         let stride = Stride {
             learning_rate,
             weight_decay: plan.optimizer.weight_decay,

@@ -47,6 +47,7 @@ use crate::models::weights::StateDict;
 use crate::random::Stream;
 use crate::train::adamw::Norm;
 use crate::train::learning_rate::cosine;
+use crate::train::step::rounds;
 use anyhow::Result;
 use burn::{
     module::Module,
@@ -145,11 +146,6 @@ fn of_images(views: &Tensor<4>, images: Range<usize>) -> Tensor<4> {
     let [count, _, side, _] = views.dims();
     let rows = count * images.len();
     views.clone().slice_dim(1, images).reshape([rows, 1, side, side])
-}
-
-/// `batch` images, `round` at a time.
-fn rounds(batch: usize, round: usize) -> impl Iterator<Item = Range<usize>> {
-    (0..batch).step_by(round).map(move |first| first..(first + round).min(batch))
 }
 
 /// [2b, N], view by view, as [2, b, N].
